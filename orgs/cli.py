@@ -1,0 +1,348 @@
+"""The command line. Every command prints data with --json, and ends with a documented exit code."""
+
+import json
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from ledger import Ledger
+from ledger.export import write_results
+from ledger.server import open_redis
+from orgs.data import ensure_dataset
+from orgs.lab import Lab
+from orgs.launch import Outcome
+from orgs.launch import launch as run_campaign
+from orgs.orgfile import Data
+from orgs.report import outcome, plain, plot, tabulate
+from orgs.view import Snapshot
+from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.measure import measure
+from sandbox.profile import Limits
+from sandbox.sweep import sweep
+
+EXIT_CODES = """
+Exit codes: 0 done · 1 a bug · 2 bad input (a flag, a file) · 3 something is missing (engine, dataset, git, Redis) ·
+4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 130 interrupted
+"""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", epilog=EXIT_CODES, help="A research organisation that improves train.py while you sleep, and measures honestly.")
+ledger_app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES, help="Look into the ledger: what was tried, and what became of it.")
+app.add_typer(ledger_app, name="ledger")
+
+out = Console()
+err = Console(stderr=True)
+
+LabOption = Annotated[Path, typer.Option("--lab", help="The clone to work in.", show_default="this folder")]
+RedisOption = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis (6.2 or later) instead of the embedded one.")]
+CampaignOption = Annotated[str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: autoresearch-org run train.py --profile cpu --budget-s 10 --json")
+def run(
+    source: Annotated[Path, typer.Argument(help="The train.py to measure.")] = Path("train.py"),
+    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
+    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    budget_s: Annotated[float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)] = None,
+    engine: Annotated[str, typer.Option(help="Container engine: auto, docker or runc.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")] = "auto",
+    cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="Memory of the candidate.", min=0.1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="drawn afresh")] = None,
+    as_json: JsonOption = False,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Measure one train.py in the sandbox, with no org at all."""
+    lab = Lab.open(lab_root)
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{source}: cannot be read: {error}") from None
+    if dataset is None:
+        data = ensure_dataset(lab, data_of_profile(lab, profile), err)
+    else:
+        data = Dataset.open(dataset)
+    chosen = pick_engine(engine, state_dir=lab.state)
+    sweep([chosen], lab.state)
+    with cancelled_by_signals() as cancel, err.status("starting") as status:
+        phase = "starting"
+
+        def on_phase(name: str) -> None:
+            nonlocal phase
+            phase = name
+            status.update(phase)
+
+        def on_progress(progress: Progress) -> None:
+            status.update(f"{phase} {progress.elapsed_s:.0f} s, step {progress.step}, loss {progress.loss:.3f}")
+
+        measurement = measure(
+            text,
+            data,
+            chosen,
+            budget_s=budget_s or data.budget_s,
+            seed=secrets.randbelow(2**31) if seed is None else seed,
+            device=find_device(device),
+            limits=Limits.of(cpus=cpus, memory_gb=memory_gb),
+            run_id=f"run-{secrets.token_hex(6)}",
+            state_dir=lab.state,
+            on_phase=on_phase,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+    if as_json:
+        print(measurement.model_dump_json(indent=2))
+    else:
+        out.print(describe(measurement))
+    if cancel.is_set():
+        raise typer.Exit(130)
+    if measurement.failure is not None:
+        raise typer.Exit(4 if measurement.failure.kind.ours else 5)
+
+
+@app.command(epilog="Example: autoresearch-org launch orgs/demo.toml")
+def launch(
+    org: Annotated[Path, typer.Argument(help="Org file.")],
+    new: Annotated[bool, typer.Option("--new", help="Start a new campaign even if the last one of this org was interrupted.")] = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on."""
+    lab = Lab.open(lab_root)
+    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, new=new), redis)
+
+
+@app.command(epilog="Example: autoresearch-org resume orgs/demo.toml --campaign demo-0308-2210")
+def resume(
+    org: Annotated[Path, typer.Argument(help="Org file; its budget may have been raised.")],
+    campaign: CampaignOption = None,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Go on with a campaign that was interrupted, crashed, or has spent its budget."""
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
+        name = ledger.name
+    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, resume=name), redis)
+
+
+def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
+    """The table of a campaign and where to look next."""
+    with ledger_of(lab, redis, ended.campaign) as ledger:
+        snapshot = Snapshot.read(ledger)
+    out.print(tabulate(snapshot.experiments, title=f"campaign {ended.campaign}"))
+    out.print(Text(f"ended: {ended.reason}"))
+    if snapshot.champion is not None:
+        out.print(Text(f"branch: autoresearch/{ended.campaign}   (git log -p {snapshot.campaign.base[:10]}~..autoresearch/{ended.campaign} -- train.py)"))
+    if not ended.finished:
+        out.print(Text("interrupted: the same launch command goes on where this stopped"))
+        raise typer.Exit(130)
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------------
+
+
+@ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --json")
+def list_experiments(
+    state: Annotated[State | None, typer.Option(help="Only experiments in this state.")] = None,
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """A row for each experiment of a campaign."""
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        experiments = ledger.experiments(states=None if state is None else [state])
+        name = ledger.name
+    if as_json:
+        print(json.dumps([summarise(e) for e in experiments], indent=2))
+    else:
+        out.print(tabulate(experiments, title=f"campaign {name}"))
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger show 3")
+def show(
+    experiment: Annotated[int, typer.Argument(help="Id of the experiment.", metavar="ID")],
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """One experiment: hypothesis, diff, measurements, verdict."""
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        found = ledger.experiment(experiment)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return
+    out.print(Panel(facts_of(found), title=f"#{found.id} {found.state}", title_align="left"))
+    if found.candidate is not None and found.candidate.diff:
+        out.print(Syntax(found.candidate.diff, "diff", background_color="default"))
+    for measurement in found.measurements:
+        out.print(describe(measurement))
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger export results.tsv")
+def export(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("results.tsv"),
+    campaign: CampaignOption = None,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Write the original's five columns: commit, val_bpb, memory_gb, status, description."""
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        experiments = ledger.experiments()
+    write_results(path, experiments)
+    out.print(Text(f"wrote {path}"))
+
+
+@app.command(epilog="Example: autoresearch-org report --out night.png")
+def report(
+    path: Annotated[Path, typer.Option("--out", help="Plot to write.")] = Path("progress.png"),
+    campaign: CampaignOption = None,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Write the progress plot of a campaign and print its table."""
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        snapshot = Snapshot.read(ledger)
+    if not any(e.score for e in snapshot.experiments):
+        raise BadInput(f"campaign {snapshot.campaign.name} has no scored experiment yet: nothing to plot")
+    plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {sum(e.state == State.MERGED for e in snapshot.judged)} merged")
+    out.print(tabulate(snapshot.experiments, title=f"campaign {snapshot.campaign.name}"))
+    out.print(Text(f"plot: {path}"))
+
+
+# ---- shared by the commands ------------------------------------------------------------------------------------------
+
+
+def data_of_profile(lab: Lab, profile: str) -> Data:
+    """The prepared corpus of a profile, else the offline one."""
+    if profile not in ("cpu", "small", "h100"):
+        raise BadInput(f"--profile {profile}: allowed are cpu, small, h100")
+    try:
+        corpus = lab.dataset_of_profile(profile).name.removesuffix(f"-{profile}")
+    except MissingComponent:
+        corpus = "python"
+    return Data.model_validate({"corpus": corpus, "profile": profile})
+
+
+@contextmanager
+def ledger_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator[Ledger]:
+    """The ledger of a campaign, by default the newest.
+
+    Raises:
+        MissingComponent: there is no campaign yet.
+        BadInput: there is none of that name.
+    """
+    with open_redis(lab.state, redis_url) as server:
+        names = Ledger.campaigns(server.client)
+        if not names:
+            raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")
+        if campaign is not None and campaign not in names:
+            raise BadInput(f"no campaign {campaign} in this ledger (there are: {', '.join(names)})")
+        newest = max(names, key=lambda name: Ledger(server.client, name).campaign().created_at)
+        yield Ledger(server.client, campaign or newest)
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the run can clean up after itself."""
+    cancel = threading.Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        cancel.set()
+
+    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def summarise(experiment: Experiment) -> dict[str, Any]:
+    """The row of `ledger list --json`."""
+    score = experiment.score
+    return {
+        "id": experiment.id,
+        "lane": experiment.lane,
+        "state": experiment.state,
+        "title": experiment.hypothesis.title,
+        "author": experiment.author,
+        "val_bpb": score.val_bpb if score else None,
+        "num_steps": score.num_steps if score else None,
+        "commit": experiment.commit,
+        "why": outcome(experiment),
+        "created_at": experiment.created_at,
+        "updated_at": experiment.updated_at,
+    }
+
+
+def facts_of(experiment: Experiment) -> Table:
+    """Who, what and why of one experiment, as a two-column grid."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    hypothesis = experiment.hypothesis
+    rows = [
+        ("title", hypothesis.title),
+        ("change", hypothesis.change),
+        ("rationale", hypothesis.rationale),
+        ("forecast", f"{hypothesis.expected_delta_bpb:+.4f} bpb, merges with probability {hypothesis.probability:.2f}"),
+        ("author", experiment.author),
+        ("roles", " ".join(f"{role}@{sha[:10]}" for role, sha in experiment.roles.items())),
+        ("parent", experiment.candidate.parent[:10] if experiment.candidate else ""),
+        ("review", f"{experiment.review.code}: {experiment.review.reason}" if experiment.review else ""),
+        ("verdict", f"{experiment.verdict.rule}: {experiment.verdict.reason}" if experiment.verdict else ""),
+        ("commit", experiment.commit or ""),
+        ("note", experiment.note),
+    ]
+    for name, text in rows:
+        if text:
+            grid.add_row(name, Text("".join(c if c.isprintable() or c == "\n" else " " for c in text)))
+    return grid
+
+
+def describe(measurement: Measurement) -> Panel:
+    """One measurement as a panel."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    for name, value in measurement.model_dump(exclude={"hashes", "failure", "log_tail"}).items():
+        if value is not None:
+            grid.add_row(name, plain(f"{value:.6g}" if isinstance(value, float) else str(value)))
+    if measurement.failure is not None:
+        grid.add_row("failure", plain(f"{measurement.failure.kind}: {measurement.failure.message}"))
+        grid.add_row("log (quoted)", Text(measurement.log_tail[-2000:], style="dim"))
+    return Panel(grid, title=f"measurement {measurement.run_id}", title_align="left", border_style="green" if measurement.val_bpb is not None else "red")
+
+
+def main() -> None:
+    """Console entry point: refusals end as one line and their exit code."""
+    try:
+        app()
+    except Refusal as refusal:
+        err.print(Text(f"autoresearch-org: {refusal}", style="red"), soft_wrap=True)
+        sys.exit(refusal.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Makes sure that the dataset of a campaign is there and is what its manifest says."""
+
+import subprocess
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+from orgs.lab import Lab
+from orgs.orgfile import Data
+from records import BadInput, HostFault
+from sandbox.dataset import Dataset
+
+
+def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
+    """Open the verified dataset that an org file names; build it first where it does not exist.
+
+    Raises:
+        BadInput: the corpus is unusable, or the files do not match their manifest.
+        HostFault: the machine failed while building (disk full).
+    """
+    directory = lab.dataset(data)
+    if not (directory / "manifest.json").is_file():
+        console.print(Text(f"preparing dataset {directory.name} (once)"))
+        command = [sys.executable, "prepare.py", "--corpus", data.corpus, *map(str, data.paths), "--profile", data.profile]
+        prepared = subprocess.run(command, cwd=lab.root, stdout=sys.stderr, check=False)
+        if prepared.returncode != 0:
+            fault = HostFault if prepared.returncode == HostFault.exit_code else BadInput
+            raise fault(f"prepare.py did not make {directory.name}; its line above says why")
+    return Dataset.open(directory)

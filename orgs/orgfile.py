@@ -1,0 +1,145 @@
+"""The org file: who is in the org, on which data, with which budget and merge rule.
+
+`OrgFile.load` turns `orgs/*.toml` into checked values. Whatever is wrong with the file ends as one line that names the
+file, the key and what is allowed.
+"""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from records import BadInput
+
+RoleName = Literal["planner", "coder", "reviewer"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleSeat(Section):
+    file: Path
+    """Role file, relative to the lab."""
+    seats: Annotated[int, Field(ge=1, le=16)] = 1
+    """Actors that play the role at the same time."""
+
+
+class Roles(Section):
+    planner: RoleSeat = RoleSeat(file=Path("roles/planner.md"))
+    coder: RoleSeat = RoleSeat(file=Path("roles/coder.md"))
+    reviewer: RoleSeat = RoleSeat(file=Path("roles/reviewer.md"))
+
+    def items(self) -> list[tuple[RoleName, RoleSeat]]:
+        return [("planner", self.planner), ("coder", self.coder), ("reviewer", self.reviewer)]
+
+
+class Data(Section):
+    corpus: Literal["python", "local"] = "python"
+    paths: list[Path] = []
+    """Files and folders of a `local` corpus."""
+    profile: Literal["cpu", "small", "h100"] = "cpu"
+
+
+class Budget(Section):
+    train_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """Seconds of training of each experiment; the dataset's own budget when absent."""
+    experiments: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Judged experiments after which the campaign ends; the baseline comes on top."""
+    device_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes that experiments may spend on the device, start-up and scoring included."""
+    wall_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes from launch (or resume) until the org drains."""
+    queue_depth: Annotated[int, Field(ge=1, le=64)] = 2
+    """Ideas that may wait for the device."""
+
+
+class SandboxSettings(Section):
+    engine: Literal["auto", "docker", "runc"] = "auto"
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, or the UUID of a GPU."""
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    """CPUs of a candidate; all of the machine's when absent."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of a candidate, swap included; the profile's default when absent."""
+
+
+class Merge(Section):
+    rule: Literal["keep-if-lower"] = "keep-if-lower"
+
+
+class OrgFile(Section):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
+    program: Path = Path("program.md")
+    seed: int = 0
+    """Seed of the org's own choices. The seeds of training runs are drawn by the host."""
+    data: Data = Data()
+    roles: Roles = Roles()
+    budget: Budget = Budget()
+    sandbox: SandboxSettings = SandboxSettings()
+    merge: Merge = Merge()
+
+    @classmethod
+    def load(cls, path: Path, lab: Path) -> "OrgFile":
+        """Read and check an org file.
+
+        Args:
+            path: the TOML file.
+            lab: folder that the paths in the file are relative to.
+
+        Raises:
+            BadInput: one line naming the file, the key and what is allowed.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            presets = ", ".join(sorted(str(p.relative_to(lab)) for p in (lab / "orgs").glob("*.toml"))) or "none here"
+            raise BadInput(f"{path}: no such org file (in this lab: {presets})") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"{path}: not TOML: {error}") from None
+        try:
+            org = cls.model_validate(values)
+        except ValidationError as error:
+            raise BadInput(f"{path}: {explain(error)}") from None
+        for key, file in [("program", org.program), *((f"roles.{name}.file", seat.file) for name, seat in org.roles.items())]:
+            if not (lab / file).is_file():
+                raise BadInput(f"{path}: {key}: no file {file} in {lab}")
+        if org.data.corpus == "local" and not org.data.paths:
+            raise BadInput(f"{path}: data.paths: a local corpus needs at least one file or folder")
+        return org
+
+    def identity(self, lab: Path) -> str:
+        """Hash of everything that makes this org what it is: the file's values, its roles and its program."""
+        digest = hashlib.sha256(self.model_dump_json().encode())
+        for file in [self.program, *(seat.file for _, seat in self.roles.items())]:
+            digest.update(hashlib.sha256((lab / file).read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of a validation as `key: what is wrong (what is allowed)`, counting the others."""
+    first, *others = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        message = f"unknown key (allowed here: {', '.join(allowed_keys(OrgFile, first['loc'][:-1]))})"
+    elif first["type"] == "missing":
+        message = "is required"
+    else:
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+    return f"{key}: {message}" + (f" (and {len(others)} more)" if others else "")
+
+
+def allowed_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    """Keys that the section at `where` may hold."""
+    for part in where:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return sorted(model.model_fields)
+
+

@@ -1,0 +1,141 @@
+"""Keeps the seats of an org busy: one step at a time each, restarted when they die, until told to drain."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray
+import ray.exceptions
+
+from orgs.seats import Seat, Site
+from records import HostFault, MissingComponent, Refusal
+
+IDLE_S = 0.3
+"""Pause of a seat that found nothing to do."""
+FAILURE_PAUSE_S = 2.0
+MAX_FAILURES = 5
+"""Failed steps of one seat in a row that end the campaign."""
+
+
+def running_cluster() -> str | None:
+    """Address of a Ray cluster that answers (RAY_ADDRESS, else the one `ray start` left word of), or None.
+
+    Ray itself waits for minutes on the address of a cluster that has died, so the port is tried first.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        with suppress(OSError):
+            address = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.hostname is None or parts.port is None:
+        return None
+    with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=1):
+        return address
+    return None
+
+
+@contextmanager
+def ray_session() -> Iterator[str]:
+    """Join the running Ray cluster, or start one inside this process for as long as the block runs.
+
+    Raises:
+        MissingComponent: RAY_ADDRESS names a cluster that does not answer, or refuses us.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = running_cluster()
+    if address is None and os.environ.get("RAY_ADDRESS"):
+        raise MissingComponent(f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        # Seats use milliseconds of CPU; what they run is bounded by the sandbox, not by Ray.
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": 1, "object_store_memory": 80_000_000}
+    else:
+        options |= {"address": address}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise MissingComponent(f"Ray did not start: {str(error).splitlines()[0]}") from None
+    try:
+        yield f"cluster at {address}" if address else "embedded"
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class Chair:
+    """A seat as the pipeline sees it: the actor, and when it may step next."""
+
+    role: str
+    name: str
+    actor: Any
+    ready_at: float = 0.0
+    failures: int = 0
+
+
+@dataclass
+class Pipeline:
+    """All the seats. `advance` is called in a loop; it starts steps, gathers results and never blocks for long."""
+
+    say: Callable[[str], None]
+    chairs: list[Chair] = field(default_factory=list)
+    pending: dict[Any, Chair] = field(default_factory=dict)
+
+    def add(self, role: str, site: Site, count: int = 1) -> None:
+        """Seat `count` actors in a role."""
+        actor_class = ray.remote(Seat)
+        for i in range(count):
+            name = f"{site.campaign}/{role}-{i}"
+            actor = actor_class.options(num_cpus=0, max_restarts=-1, name=name, namespace="autoresearch-org").remote(role, site)
+            self.chairs.append(Chair(role, f"{role}-{i}", actor))
+
+    def busy(self, role: str) -> int:
+        """Steps of a role that are under way."""
+        return sum(chair.role == role for chair in self.pending.values())
+
+    def advance(self, may_step: Callable[[str], bool], timeout_s: float = 0.25) -> None:
+        """Start a step at every idle seat that may, then gather the steps that have ended.
+
+        Raises:
+            HostFault: a seat failed MAX_FAILURES times in a row.
+        """
+        idle = [chair for chair in self.chairs if chair not in self.pending.values()]
+        for chair in idle:
+            if chair.ready_at <= time.monotonic() and may_step(chair.role):
+                self.pending[chair.actor.step.remote()] = chair
+        if not self.pending:
+            time.sleep(timeout_s)
+            return
+        ended, _ = ray.wait(list(self.pending), num_returns=1, timeout=timeout_s)
+        for reference in ended:
+            self.settle(self.pending.pop(reference), reference)
+
+    def settle(self, chair: Chair, reference: Any) -> None:
+        """Note how a step ended; a failure pauses the seat, too many end the campaign."""
+        try:
+            worked = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            chair.failures += 1
+            chair.ready_at = time.monotonic() + FAILURE_PAUSE_S
+            reason = explain(error)
+            self.say(f"{chair.name} failed ({chair.failures}/{MAX_FAILURES}): {reason}")
+            if chair.failures >= MAX_FAILURES:
+                raise HostFault(f"{chair.name} failed {MAX_FAILURES} times in a row; `resume` goes on: {reason}") from None
+            return
+        chair.failures = 0
+        chair.ready_at = 0.0 if worked else time.monotonic() + IDLE_S
+
+
+def explain(error: ray.exceptions.RayError) -> str:
+    """One line for a failed step."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        cause = error.cause if isinstance(error.cause, BaseException) else error
+        return str(cause) if isinstance(cause, Refusal) else f"{type(cause).__name__}: {cause}".splitlines()[0]
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its process died and is restarted"
+    return f"{type(error).__name__}: {error}".splitlines()[0]

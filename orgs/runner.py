@@ -1,0 +1,92 @@
+"""The runner: one device, one lease, one candidate at a time."""
+
+import secrets
+from pathlib import Path
+
+from ledger import Ledger
+from ledger.champion import Champion
+from ledger.lease import Keeper
+from records import Experiment, Measurement, Progress
+from sandbox.dataset import Dataset
+from sandbox.device import Device
+from sandbox.engines import Engine
+from sandbox.measure import measure
+from sandbox.profile import Limits
+
+
+class Runner:
+    """Takes the oldest reviewed candidate, measures it in the sandbox, records the result under its lease.
+
+    Args:
+        ledger: the campaign's ledger.
+        champion: the campaign's branch; a candidate made from an older champion is sent back, not measured.
+        keeper: holds and renews the lease of `device`; when the lease is lost the run is cancelled.
+        engine: container engine.
+        device: what the lease is for.
+        dataset: verified dataset.
+        limits: what a candidate may use.
+        budget_s: seconds of training.
+        state_dir: where run directories are made.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        champion: Champion,
+        keeper: Keeper,
+        engine: Engine,
+        device: Device,
+        dataset: Dataset,
+        limits: Limits,
+        budget_s: float,
+        state_dir: Path,
+    ):
+        self.ledger = ledger
+        self.champion = champion
+        self.keeper = keeper
+        self.engine = engine
+        self.device = device
+        self.dataset = dataset
+        self.limits = limits
+        self.budget_s = budget_s
+        self.state_dir = state_dir
+
+    def step(self) -> bool:
+        """Run one experiment; False when none was waiting.
+
+        Raises:
+            LeaseLost: the lease ran out; whoever holds it now goes on.
+        """
+        experiment = self.ledger.take(self.keeper.lease, self.champion.head())
+        if experiment is None:
+            return False
+        measurement = self.run(experiment)
+        self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        return True
+
+    def run(self, experiment: Experiment) -> Measurement:
+        assert experiment.candidate is not None, "a queued experiment has a candidate"
+        phase = "starting"
+
+        def on_phase(name: str) -> None:
+            nonlocal phase
+            phase = name
+            self.ledger.progress(experiment.id, self.keeper.lease, phase, None)
+
+        def on_progress(progress: Progress) -> None:
+            self.ledger.progress(experiment.id, self.keeper.lease, phase, progress)
+
+        return measure(
+            experiment.candidate.source,
+            self.dataset,
+            self.engine,
+            budget_s=self.budget_s,
+            seed=secrets.randbelow(2**31),
+            device=self.device,
+            limits=self.limits,
+            run_id=f"{experiment.campaign}-{experiment.id}-{secrets.token_hex(4)}",
+            state_dir=self.state_dir,
+            on_phase=on_phase,
+            on_progress=on_progress,
+            cancel=self.keeper.lost,
+        )

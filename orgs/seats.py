@@ -1,0 +1,128 @@
+"""The seats of an org: every worker is a Ray actor that does one step at a time and keeps no state that matters.
+
+An actor opens its own connections from a `Site`, so it can be killed and restarted anywhere between two steps; what it
+was doing is in the ledger.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agents.coder import Coder
+from agents.planner import Planner
+from agents.reviewer import Reviewer
+from ledger import Ledger
+from ledger.arbiter import Arbiter
+from ledger.champion import Champion
+from ledger.lease import Keeper, LeaseHeld, acquire
+from ledger.server import connect
+from ledger.verdict import RULES
+from orgs.lab import Lab
+from orgs.orgfile import OrgFile
+from orgs.runner import Runner
+from sandbox.dataset import Dataset
+from sandbox.device import Device
+from sandbox.engines import pick_engine
+from sandbox.sweep import sweep
+
+LEASE_TTL_S = 15.0
+"""A runner that dies blocks its device for at most this long."""
+
+
+class Worker(Protocol):
+    def step(self) -> bool:
+        """Do one unit of work; False when there was none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """What an actor needs to open everything else. Picklable; holds no connection."""
+
+    root: Path
+    redis_url: str
+    campaign: str
+    org: OrgFile
+    engine: str
+    device: Device
+    budget_s: float
+
+    @property
+    def lab(self) -> Lab:
+        return Lab(self.root)
+
+    def ledger(self) -> Ledger:
+        return Ledger(connect(self.redis_url), self.campaign)
+
+    def champion(self) -> Champion:
+        return Champion(self.root, self.campaign)
+
+
+def build_planner(site: Site) -> Worker:
+    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
+    return Planner(site.ledger(), site.champion(), site.root, profile=dataset.profile, max_open=site.org.budget.queue_depth)
+
+
+def build_coder(site: Site) -> Worker:
+    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
+    return Coder(site.ledger(), site.champion(), site.root, profile=dataset.profile)
+
+
+def build_reviewer(site: Site) -> Worker:
+    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
+    return Reviewer(site.ledger(), site.champion(), site.root, profile=dataset.profile)
+
+
+def build_arbiter(site: Site) -> Worker:
+    return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule])
+
+
+def build_runner(site: Site) -> Worker:
+    """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
+    ledger = site.ledger()
+    engine = pick_engine(site.engine, state_dir=site.lab.state)
+    keeper = Keeper(ledger.client, wait_for_lease(ledger, site.device.id), ttl_s=LEASE_TTL_S)
+    sweep([engine], site.lab.state)
+    ledger.requeue_orphans()
+    return Runner(
+        ledger,
+        site.champion(),
+        keeper,
+        engine,
+        site.device,
+        Dataset.open(site.lab.dataset(site.org.data)),
+        site.org.sandbox.limits(),
+        site.budget_s,
+        site.lab.state,
+    )
+
+
+BUILDERS: dict[str, Callable[[Site], Worker]] = {
+    "planner": build_planner,
+    "coder": build_coder,
+    "reviewer": build_reviewer,
+    "runner": build_runner,
+    "arbiter": build_arbiter,
+}
+
+
+class Seat:
+    """One actor of the org, whatever its role. Ray restarts it when it dies."""
+
+    def __init__(self, role: str, site: Site):
+        self.role = role
+        self.worker = BUILDERS[role](site)
+
+    def step(self) -> bool:
+        return self.worker.step()
+
+    def pid(self) -> int:
+        """Process id, for people and for tests that kill."""
+        return os.getpid()
+
+    def __repr__(self) -> str:
+        return self.role

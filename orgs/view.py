@@ -1,0 +1,166 @@
+"""The live view of a campaign: one panel on a terminal, one line per event everywhere else."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ledger import Ledger, Running
+from orgs.report import outcome, plain, tabulate
+from records import Campaign, Event, Experiment, State
+
+WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the ledger says of a campaign at one moment."""
+
+    campaign: Campaign
+    experiments: Sequence[Experiment]
+    running: Sequence[Running]
+    device_minutes: float
+
+    @classmethod
+    def read(cls, ledger: Ledger) -> "Snapshot":
+        return cls(ledger.campaign(), ledger.experiments(), ledger.running(), ledger.spent().device_s / 60)
+
+    @property
+    def start(self) -> Experiment | None:
+        return next((e for e in self.experiments if e.lane == "baseline" and e.state == State.MERGED), None)
+
+    @property
+    def champion(self) -> Experiment | None:
+        """The newest merged experiment: ids grow, merges are in order of their measurement."""
+        merged = [e for e in self.experiments if e.state == State.MERGED]
+        return min(merged, key=lambda e: e.score.val_bpb if e.score and e.score.val_bpb is not None else float("inf"), default=None)
+
+    @property
+    def judged(self) -> list[Experiment]:
+        """Experiments that had their turn on the device and ended, newest last. The baseline is not one of them."""
+        ended = [e for e in self.experiments if e.lane != "baseline" and e.state.final and e.attempts > 0]
+        return sorted(ended, key=lambda e: e.updated_at)
+
+    @property
+    def waiting(self) -> list[Experiment]:
+        return [e for e in self.experiments if e.state in WAITING]
+
+
+class View(Protocol):
+    """Shows a running campaign."""
+
+    def say(self, line: str) -> None: ...
+    def event(self, event: Event, ledger: Ledger) -> None: ...
+    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None: ...
+
+
+class Lines:
+    """For logs and pipes: one line per event that a person wants to read."""
+
+    SHOWN = frozenset({State.RUNNING, *(state for state in State if state.final)})
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+    def event(self, event: Event, ledger: Ledger) -> None:
+        state = event.kind.rpartition("→")[2]
+        if event.experiment is None or state not in self.SHOWN:
+            return
+        experiment = ledger.experiment(event.experiment)
+        score = f" {experiment.score.val_bpb:.4f}" if state != State.RUNNING and experiment.score and experiment.score.val_bpb else ""
+        why = f" ({outcome(experiment)})" if state != State.RUNNING and outcome(experiment) else ""
+        self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{score}{why}")
+
+    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
+        """Nothing to redraw."""
+
+
+class Screen:
+    """For terminals: a panel that is redrawn four times a second."""
+
+    def __init__(self, live: Live):
+        self.live = live
+        self.started = time.monotonic()
+
+    def say(self, line: str) -> None:
+        self.live.console.print(Text(line, style="dim"))
+
+    def event(self, event: Event, ledger: Ledger) -> None:
+        """The panel shows the state itself."""
+
+    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
+        self.live.update(draw(Snapshot.read(ledger), goal, draining, time.monotonic() - self.started))
+
+
+@contextmanager
+def watch(console: Console) -> Iterator[View]:
+    """A view that fits the console; the terminal is restored on the way out."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        yield Screen(live)
+
+
+def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) -> RenderableType:
+    """The whole panel."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    facts.add_row("champion", champion_line(snapshot))
+    facts.add_row("progress", progress_line(snapshot, goal, elapsed_s))
+    for running in snapshot.running:
+        facts.add_row("now", now_line(snapshot, running))
+    if snapshot.waiting:
+        facts.add_row("next", plain(" · ".join(f"#{e.id} {e.hypothesis.title} ({e.state})" for e in snapshot.waiting)))
+    parts: list[RenderableType] = [facts]
+    if snapshot.judged:
+        parts += [Text(), tabulate(snapshot.judged[-6:])]
+    if draining:
+        parts.append(Text(f"draining: {draining}; Ctrl-C again stops at once", style="yellow"))
+    name = snapshot.campaign.name
+    return Panel(Group(*parts), title=f"[bold]{name}[/] · branch autoresearch/{name}", title_align="left", border_style="blue")
+
+
+def champion_line(snapshot: Snapshot) -> Text:
+    champion, start = snapshot.champion, snapshot.start
+    if champion is None or champion.score is None or champion.score.val_bpb is None:
+        return Text("measuring the start …", style="dim")
+    line = Text(f"{champion.score.val_bpb:.4f} bpb", style="bold green")
+    if start is not None and champion.id != start.id and start.score is not None and start.score.val_bpb is not None:
+        line.append(f"  {champion.score.val_bpb - start.score.val_bpb:+.4f} since the start  ", style="green")
+        line.append_text(plain(f"(#{champion.id} {champion.hypothesis.title})"))
+    return line
+
+
+def progress_line(snapshot: Snapshot, goal: int, elapsed_s: float) -> Text:
+    merged = sum(e.state == State.MERGED for e in snapshot.judged)
+    minutes, seconds = divmod(int(elapsed_s), 60)
+    return Text(
+        f"{len(snapshot.judged)}/{goal} judged, {merged} merged · {snapshot.device_minutes:.1f} device minutes · {minutes}:{seconds:02d} here"
+    )
+
+
+def now_line(snapshot: Snapshot, running: Running) -> RenderableType:
+    title = next((e.hypothesis.title for e in snapshot.experiments if e.id == running.experiment), "")
+    row = Table.grid(padding=(0, 1))
+    cells: list[RenderableType] = [plain(f"#{running.experiment} {title}"), Text(running.phase, style="cyan")]
+    if running.progress is not None:
+        done = min(running.progress.elapsed_s, snapshot.campaign.budget_s)
+        cells += [
+            ProgressBar(total=snapshot.campaign.budget_s, completed=done, width=24),
+            Text(f"{done:.0f}/{snapshot.campaign.budget_s:.0f} s  step {running.progress.step}  loss {running.progress.loss:.3f}"),
+        ]
+    row.add_row(*cells)
+    return row

@@ -1,0 +1,284 @@
+"""The records that cross rooms, and the errors that every room may end with.
+
+Data flows one way: org file → hypothesis → candidate → measurement → verdict → merge. Each arrow hands over one of the
+models below. This module imports nothing of the project, so that every room may import it.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Refusal(Exception):
+    """An error that a person can act on: its message is one line that says what is wrong and what to do."""
+
+    exit_code = 1
+
+
+class BadInput(Refusal):
+    """A file, flag or value that a person wrote is wrong."""
+
+    exit_code = 2
+
+
+class MissingComponent(Refusal):
+    """Something that must be installed, prepared or started is not there (engine, dataset, git repository, Redis)."""
+
+    exit_code = 3
+
+
+class HostFault(Refusal):
+    """The machine failed us: disk full, engine lost, a lease held by another launcher."""
+
+    exit_code = 4
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- what a planner writes -------------------------------------------------------------------------------------------
+
+Number = int | float
+
+
+class Hypothesis(Record):
+    """One change to train.py, and what its author expects of it. Written by a planner; text is data, never instructions."""
+
+    title: Annotated[str, Field(max_length=120)]
+    change: Annotated[str, Field(max_length=4000)]
+    """What to do to train.py, precise enough for a coder."""
+    rationale: Annotated[str, Field(max_length=4000)] = ""
+    category: Annotated[str, Field(max_length=40)] = "hyperparameter"
+    expected_delta_bpb: float = 0.0
+    """Expected change of val_bpb; negative is better."""
+    probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """The author's probability that the change merges."""
+    if_success: str = ""
+    if_failure: str = ""
+    not_duplicate: str = ""
+    """Why this is not a repeat of an earlier experiment."""
+    knobs: dict[str, Number] = {}
+    """New values for numeric constants of train.py, when the change is nothing else than that."""
+
+
+# ---- what a coder writes ---------------------------------------------------------------------------------------------
+
+SOURCE_LIMIT_BYTES = 64 * 1024
+"""Largest train.py that is accepted: room for a model, none for hidden weights or text."""
+
+
+class Candidate(Record):
+    """A whole train.py, made from the champion at `parent`."""
+
+    parent: str
+    """Commit whose train.py was edited."""
+    source: str
+    source_sha256: str
+    """Hash of the exact bytes: what is measured and what lands."""
+    meaning_sha256: str
+    """Hash of the syntax tree without comments, docstrings and layout: equal means the same experiment."""
+    diff: str
+    """Unified diff against the parent, for people."""
+
+
+# ---- what a reviewer writes ------------------------------------------------------------------------------------------
+
+
+class Review(Record):
+    approved: bool
+    code: str
+    """Short reason code: `ok`, `contract`, `seed_only`, `no_op`, `not_as_promised`, …"""
+    reason: str
+    """One sentence for people."""
+
+
+# ---- what the sandbox measures ---------------------------------------------------------------------------------------
+
+
+class FailureKind(StrEnum):
+    """How a measurement can end without a score. `sandbox/failure.py` says how each is recognised."""
+
+    CRASH = "crash"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    NO_SUBMIT = "no_submit"
+    INVALID = "invalid"
+    ENGINE_LOST = "engine_lost"
+    GPU_DIRTY = "gpu_dirty"
+    HOST_ERROR = "host_error"
+
+    @property
+    def ours(self) -> bool:
+        """True when the host is to blame: the run is repeated and never counted against the idea."""
+        return self in (FailureKind.ENGINE_LOST, FailureKind.GPU_DIRTY, FailureKind.HOST_ERROR)
+
+
+class Failure(Record):
+    kind: FailureKind
+    message: str
+    """One line, stripped of control characters and capped. It may quote the candidate: data, never instructions."""
+
+
+class Hashes(Record):
+    """SHA-256 of everything that went into a measurement."""
+
+    source: str
+    prepare: str
+    image: str
+    dataset: str
+    tokenizer: str
+    scorer: str
+
+
+class Progress(Record):
+    """Telemetry that the candidate reports while it trains. For people; never evidence."""
+
+    step: int
+    tokens: int
+    loss: float
+    elapsed_s: float
+    """Seconds since `go`, by the host's clock."""
+
+
+class Measurement(Record):
+    """What one sandboxed run of one train.py came to. Only the host writes it; clocks are the host's."""
+
+    run_id: str
+    status: str
+    """`ok`, or the kind of the failure."""
+    val_bpb: float | None = None
+    """Validation bits per byte: nats / (ln 2 × bytes), both over the same positions."""
+    val_tokens: int | None = None
+    val_bytes: int | None = None
+    budget_s: float
+    startup_seconds: float | None = None
+    """Container start to `ready`: imports, build, compile. Untimed, with its own cap and without training data."""
+    train_seconds: float | None = None
+    """`go` to complete weights."""
+    score_seconds: float | None = None
+    num_steps: int | None = None
+    """As reported by the candidate."""
+    num_tokens: int | None = None
+    """As reported by the candidate."""
+    num_params: int | None = None
+    """Counted in the collected weights."""
+    peak_memory_mb: float | None = None
+    """Host memory high-water mark of the training container, in MiB."""
+    seed: int
+    engine: str
+    device: str
+    """`cpu`, or the UUID of the GPU."""
+    exit_code: int | None = None
+    failure: Failure | None = None
+    hashes: Hashes
+    started_at: str
+    """UTC, ISO 8601."""
+    log_tail: str = ""
+    """End of the candidate's output, stripped and capped. Data, never instructions."""
+
+
+# ---- what the arbiter decides ----------------------------------------------------------------------------------------
+
+
+class Verdict(Record):
+    merge: bool
+    rule: str
+    champion_bpb: float | None
+    candidate_bpb: float | None
+    reason: str
+    """One sentence for people."""
+
+
+# ---- the row of the ledger -------------------------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """Where an experiment stands. Order of a merged one: proposed, claimed, coded, reviewed (= queued), running, scored, merging, merged."""
+
+    PROPOSED = "proposed"
+    CLAIMED = "claimed"
+    CODED = "coded"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SCORED = "scored"
+    MERGING = "merging"
+    MERGED = "merged"
+    DISCARDED = "discarded"
+    CRASHED = "crashed"
+    INVALID = "invalid"
+    STALE = "stale"
+    REFUSED = "refused"
+    DUPLICATE = "duplicate"
+
+    @property
+    def final(self) -> bool:
+        return self in (
+            State.MERGED,
+            State.DISCARDED,
+            State.CRASHED,
+            State.INVALID,
+            State.STALE,
+            State.REFUSED,
+            State.DUPLICATE,
+        )
+
+
+class Experiment(Record):
+    """One row of the ledger: an idea and all that became of it."""
+
+    id: int
+    campaign: str
+    lane: Literal["baseline", "improve"]
+    state: State
+    hypothesis: Hypothesis
+    author: str
+    """Who proposed it, as `role/mind`."""
+    roles: dict[str, str] = {}
+    """SHA-256 of each role file that had a hand in it, by role."""
+    candidate: Candidate | None = None
+    review: Review | None = None
+    measurements: list[Measurement] = []
+    """Every run of this candidate, oldest first; host failures included."""
+    verdict: Verdict | None = None
+    commit: str | None = None
+    """The merge on the campaign's branch."""
+    note: str = ""
+    """Why it ended where it did, when no verdict says so (duplicate of #7, parent moved, …)."""
+    attempts: int = 0
+    """Times it was put on a device."""
+    created_at: str
+    updated_at: str
+
+    @property
+    def score(self) -> Measurement | None:
+        """The newest measurement that has a number."""
+        return next((m for m in reversed(self.measurements) if m.val_bpb is not None), None)
+
+
+class Campaign(Record):
+    """One night's work: where it starts, on which data, under which rules."""
+
+    name: str
+    org: str
+    """Name of the org file's org."""
+    org_id: str
+    """Hash of org file, roles and program: two rows with one org_id came from the same organisation."""
+    base: str
+    """Commit the campaign started from."""
+    dataset: str
+    """SHA-256 of the dataset's manifest."""
+    budget_s: float
+    seed: int
+    created_at: str
+
+
+class Event(Record):
+    """One line of the ledger's history."""
+
+    id: str
+    at: str
+    experiment: int | None
+    kind: str
+    detail: str = ""
