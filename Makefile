@@ -16,7 +16,7 @@ test: ## linter, type checker and all tests, against real components
 lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/mypy
 
 clean: ## removes what the two commands made, the ledger included
 	rm -rf .venv .autoresearch .pytest_cache .ruff_cache *.egg-info

@@ -12,15 +12,21 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from ledger.export import write_results
+from ledger.server import open_redis
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.measure import measure
+from sandbox.profile import Limits
+from sandbox.sweep import sweep
 
 from ledger import Ledger
-from ledger.export import write_results
-from ledger.server import open_redis
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.launch import Outcome
@@ -29,28 +35,34 @@ from orgs.orgfile import Data
 from orgs.report import outcome, plain, plot, tabulate
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
-from sandbox.dataset import Dataset
-from sandbox.device import find_device
-from sandbox.engines import pick_engine
-from sandbox.measure import measure
-from sandbox.profile import Limits
-from sandbox.sweep import sweep
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 a bug · 2 bad input (a flag, a file) · 3 something is missing (engine, dataset, git, Redis) ·
 4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 130 interrupted
 """
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", epilog=EXIT_CODES, help="A research organisation that improves train.py while you sleep, and measures honestly.")
-ledger_app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES, help="Look into the ledger: what was tried, and what became of it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    epilog=EXIT_CODES,
+    help="A research organisation that improves train.py while you sleep, and measures honestly.",
+)
+ledger_app = typer.Typer(
+    no_args_is_help=True, epilog=EXIT_CODES, help="Look into the ledger: what was tried, and what became of it."
+)
 app.add_typer(ledger_app, name="ledger")
 
 out = Console()
 err = Console(stderr=True)
 
 LabOption = Annotated[Path, typer.Option("--lab", help="The clone to work in.", show_default="this folder")]
-RedisOption = Annotated[str | None, typer.Option("--redis", metavar="URL", help="A Redis (6.2 or later) instead of the embedded one.")]
-CampaignOption = Annotated[str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")]
+RedisOption = Annotated[
+    str | None, typer.Option("--redis", metavar="URL", help="A Redis (6.2 or later) instead of the embedded one.")
+]
+CampaignOption = Annotated[
+    str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -62,7 +74,9 @@ def run(
     source: Annotated[Path, typer.Argument(help="The train.py to measure.")] = Path("train.py"),
     profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
     dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
-    budget_s: Annotated[float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)] = None,
+    budget_s: Annotated[
+        float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)
+    ] = None,
     engine: Annotated[str, typer.Option(help="Container engine: auto, docker or runc.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")] = "auto",
     cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
@@ -77,10 +91,7 @@ def run(
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source}: cannot be read: {error}") from None
-    if dataset is None:
-        data = ensure_dataset(lab, data_of_profile(lab, profile), err)
-    else:
-        data = Dataset.open(dataset)
+    data = Dataset.open(dataset) if dataset else ensure_dataset(lab, data_of_profile(lab, profile), err)
     chosen = pick_engine(engine, state_dir=lab.state)
     sweep([chosen], lab.state)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
@@ -121,7 +132,9 @@ def run(
 @app.command(epilog="Example: autoresearch-org launch orgs/demo.toml")
 def launch(
     org: Annotated[Path, typer.Argument(help="Org file.")],
-    new: Annotated[bool, typer.Option("--new", help="Start a new campaign even if the last one of this org was interrupted.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Start a new campaign even if the last one of this org was interrupted.")
+    ] = False,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
@@ -151,7 +164,11 @@ def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
     out.print(tabulate(snapshot.experiments, title=f"campaign {ended.campaign}"))
     out.print(Text(f"ended: {ended.reason}"))
     if snapshot.champion is not None:
-        out.print(Text(f"branch: autoresearch/{ended.campaign}   (git log -p {snapshot.campaign.base[:10]}~..autoresearch/{ended.campaign} -- train.py)"))
+        out.print(
+            Text(
+                f"branch: autoresearch/{ended.campaign}   (git log -p {snapshot.campaign.base[:10]}~..autoresearch/{ended.campaign} -- train.py)"
+            )
+        )
     if not ended.finished:
         out.print(Text("interrupted: the same launch command goes on where this stopped"))
         raise typer.Exit(130)
@@ -225,7 +242,11 @@ def report(
         snapshot = Snapshot.read(ledger)
     if not any(e.score for e in snapshot.experiments):
         raise BadInput(f"campaign {snapshot.campaign.name} has no scored experiment yet: nothing to plot")
-    plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {sum(e.state == State.MERGED for e in snapshot.judged)} merged")
+    plot(
+        snapshot.experiments,
+        path,
+        f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {sum(e.state == State.MERGED for e in snapshot.judged)} merged",
+    )
     out.print(tabulate(snapshot.experiments, title=f"campaign {snapshot.campaign.name}"))
     out.print(Text(f"plot: {path}"))
 
@@ -332,7 +353,12 @@ def describe(measurement: Measurement) -> Panel:
     if measurement.failure is not None:
         grid.add_row("failure", plain(f"{measurement.failure.kind}: {measurement.failure.message}"))
         grid.add_row("log (quoted)", Text(measurement.log_tail[-2000:], style="dim"))
-    return Panel(grid, title=f"measurement {measurement.run_id}", title_align="left", border_style="green" if measurement.val_bpb is not None else "red")
+    return Panel(
+        grid,
+        title=f"measurement {measurement.run_id}",
+        title_align="left",
+        border_style="green" if measurement.val_bpb is not None else "red",
+    )
 
 
 def main() -> None:

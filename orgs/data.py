@@ -5,11 +5,11 @@ import sys
 
 from rich.console import Console
 from rich.text import Text
+from sandbox.dataset import Dataset
 
 from orgs.lab import Lab
 from orgs.orgfile import Data
 from records import BadInput, HostFault
-from sandbox.dataset import Dataset
 
 
 def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
@@ -22,7 +22,15 @@ def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
     directory = lab.dataset(data)
     if not (directory / "manifest.json").is_file():
         console.print(Text(f"preparing dataset {directory.name} (once)"))
-        command = [sys.executable, "prepare.py", "--corpus", data.corpus, *map(str, data.paths), "--profile", data.profile]
+        command = [
+            sys.executable,
+            "prepare.py",
+            "--corpus",
+            data.corpus,
+            *map(str, data.paths),
+            "--profile",
+            data.profile,
+        ]
         prepared = subprocess.run(command, cwd=lab.root, stdout=sys.stderr, check=False)
         if prepared.returncode != 0:
             fault = HostFault if prepared.returncode == HostFault.exit_code else BadInput

@@ -47,7 +47,9 @@ class Lab:
         """
         found = sorted(self.state.glob(f"datasets/*-{profile}/manifest.json"))
         if not found:
-            raise MissingComponent(f"no dataset of profile {profile}: run .venv/bin/python prepare.py --profile {profile}")
+            raise MissingComponent(
+                f"no dataset of profile {profile}: run .venv/bin/python prepare.py --profile {profile}"
+            )
         if len(found) > 1:
             names = ", ".join(str(manifest.parent.relative_to(self.root)) for manifest in found)
             raise BadInput(f"several datasets of profile {profile}: pick one with --dataset ({names})")

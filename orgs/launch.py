@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import redis
-from rich.console import Console
-
-from agents.contract import make_candidate
 from agents.role import Role
-from ledger import Ledger
 from ledger.champion import Champion
-from ledger.lease import LeaseHeld, acquire, hold
+from ledger.lease import LeaseHeld, hold
 from ledger.server import open_redis
+from rich.console import Console
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.sweep import sweep
+
+from ledger import Ledger
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
@@ -25,9 +28,6 @@ from orgs.pipeline import Pipeline, ray_session
 from orgs.seats import Site
 from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, Refusal, State
-from sandbox.device import find_device
-from sandbox.engines import pick_engine
-from sandbox.sweep import sweep
 
 MAX_HOST_FAILURES = 3
 """Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
@@ -63,7 +63,9 @@ def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
     return newest if newest is not None and Ledger(client, newest).stop_reason() is None else None
 
 
-def launch(lab: Lab, org_path: Path, *, redis_url: str | None, console: Console, new: bool = False, resume: str | None = None) -> Outcome:
+def launch(
+    lab: Lab, org_path: Path, *, redis_url: str | None, console: Console, new: bool = False, resume: str | None = None
+) -> Outcome:
     """Run an org until a budget is spent, a signal comes, or the host fails.
 
     Args:
@@ -88,9 +90,15 @@ def launch(lab: Lab, org_path: Path, *, redis_url: str | None, console: Console,
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url))
         client = server.client
-        name = resume or (None if new else unfinished(client, org)) or campaign_name(org, Ledger.campaigns(client), datetime.now())
+        name = (
+            resume
+            or (None if new else unfinished(client, org))
+            or campaign_name(org, Ledger.campaigns(client), datetime.now())
+        )
         if resume and resume not in Ledger.campaigns(client):
-            raise BadInput(f"no campaign {resume} in this ledger (there are: {', '.join(Ledger.campaigns(client)) or 'none'})")
+            raise BadInput(
+                f"no campaign {resume} in this ledger (there are: {', '.join(Ledger.campaigns(client)) or 'none'})"
+            )
         try:
             stack.enter_context(hold(client, f"launcher/{name}"))
         except LeaseHeld as error:
@@ -159,7 +167,7 @@ class Shift:
                     if finished:
                         self.ledger.set_stop(draining)
                     return Outcome(name, draining, finished)
-                self.pipeline.advance(lambda role: self.may_step(role, bool(draining)))
+                self.pipeline.advance(partial(self.may_step, draining=draining is not None))
                 self.show(draining)
                 self.refuse_to_waste_the_night()
 
@@ -190,7 +198,7 @@ class Shift:
             return f"{budget.wall_minutes:g} minutes have passed"
         return None
 
-    def may_step(self, role: str, draining: bool) -> bool:
+    def may_step(self, role: str, *, draining: bool) -> bool:
         """Whether a seat of this role may start another step."""
         if role == "arbiter":
             return True
@@ -225,6 +233,10 @@ class Shift:
             if not failures:
                 continue
             if experiment.lane == "baseline" and experiment.state.final:
-                raise CandidateFailed(f"train.py itself fails in the sandbox ({failures[-1].kind}: {failures[-1].message}); try: autoresearch-org run train.py")
+                raise CandidateFailed(
+                    f"train.py itself fails in the sandbox ({failures[-1].kind}: {failures[-1].message}); try: autoresearch-org run train.py"
+                )
             if len(failures) >= MAX_HOST_FAILURES and all(f.kind.ours for f in failures):
-                raise HostFault(f"the host failed {len(failures)} runs of #{experiment.id}: {failures[-1].message}; `resume` goes on when that is mended")
+                raise HostFault(
+                    f"the host failed {len(failures)} runs of #{experiment.id}: {failures[-1].message}; `resume` goes on when that is mended"
+                )

@@ -106,7 +106,10 @@ class OrgFile(Section):
             org = cls.model_validate(values)
         except ValidationError as error:
             raise BadInput(f"{path}: {explain(error)}") from None
-        for key, file in [("program", org.program), *((f"roles.{name}.file", seat.file) for name, seat in org.roles.items())]:
+        for key, file in [
+            ("program", org.program),
+            *((f"roles.{name}.file", seat.file) for name, seat in org.roles.items()),
+        ]:
             if not (lab / file).is_file():
                 raise BadInput(f"{path}: {key}: no file {file} in {lab}")
         if org.data.corpus == "local" and not org.data.paths:
@@ -141,5 +144,3 @@ def allowed_keys(model: type[BaseModel], where: tuple[int | str, ...]) -> list[s
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     return sorted(model.model_fields)
-
-

@@ -50,7 +50,9 @@ def ray_session() -> Iterator[str]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = running_cluster()
     if address is None and os.environ.get("RAY_ADDRESS"):
-        raise MissingComponent(f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS")
+        raise MissingComponent(
+            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS"
+        )
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         # Seats use milliseconds of CPU; what they run is bounded by the sandbox, not by Ray.
@@ -91,7 +93,9 @@ class Pipeline:
         actor_class = ray.remote(Seat)
         for i in range(count):
             name = f"{site.campaign}/{role}-{i}"
-            actor = actor_class.options(num_cpus=0, max_restarts=-1, name=name, namespace="autoresearch-org").remote(role, site)
+            actor = actor_class.options(num_cpus=0, max_restarts=-1, name=name, namespace="autoresearch-org").remote(
+                role, site
+            )
             self.chairs.append(Chair(role, f"{role}-{i}", actor))
 
     def busy(self, role: str) -> int:
@@ -125,7 +129,9 @@ class Pipeline:
             reason = explain(error)
             self.say(f"{chair.name} failed ({chair.failures}/{MAX_FAILURES}): {reason}")
             if chair.failures >= MAX_FAILURES:
-                raise HostFault(f"{chair.name} failed {MAX_FAILURES} times in a row; `resume` goes on: {reason}") from None
+                raise HostFault(
+                    f"{chair.name} failed {MAX_FAILURES} times in a row; `resume` goes on: {reason}"
+                ) from None
             return
         chair.failures = 0
         chair.ready_at = 0.0 if worked else time.monotonic() + IDLE_S

@@ -60,7 +60,10 @@ def tabulate(experiments: Sequence[Experiment], title: str | None = None) -> Tab
             plain(experiment.hypothesis.title),
             f"{score.val_bpb:.4f}" if score and score.val_bpb is not None else "–",
             str(score.num_steps) if score and score.num_steps is not None else "–",
-            Text("start" if experiment.lane == "baseline" and experiment.state == State.MERGED else experiment.state, style),
+            Text(
+                "start" if experiment.lane == "baseline" and experiment.state == State.MERGED else experiment.state,
+                style,
+            ),
             plain(outcome(experiment)),
         )
     return table
@@ -80,10 +83,20 @@ def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
     kept = [i for i in order if scored[i].state == State.MERGED]
     figure, axes = plt.subplots(figsize=(12, 6), dpi=120)
     axes.scatter(order, bpb, s=28, color=DISCARDED, label="not merged", zorder=2)
-    axes.scatter(kept, [bpb[i] for i in kept], s=60, color=KEPT, edgecolor="black", linewidth=0.6, label="merged", zorder=4)
+    axes.scatter(
+        kept, [bpb[i] for i in kept], s=60, color=KEPT, edgecolor="black", linewidth=0.6, label="merged", zorder=4
+    )
     if kept:
         end = max(order[-1], kept[-1]) + 0.5
-        axes.step([*kept, end], [*(bpb[i] for i in kept), bpb[kept[-1]]], where="post", color=KEPT, alpha=0.7, label="champion", zorder=3)
+        axes.step(
+            [*kept, end],
+            [*(bpb[i] for i in kept), bpb[kept[-1]]],
+            where="post",
+            color=KEPT,
+            alpha=0.7,
+            label="champion",
+            zorder=3,
+        )
         low, high = min(bpb), max(max(bpb[i] for i in kept), sorted(bpb)[int(0.9 * (len(bpb) - 1))])
         margin = max(high - low, 1e-3) * 0.15
         axes.set_ylim(low - margin, high + 2 * margin)

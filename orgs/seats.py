@@ -15,19 +15,20 @@ from typing import Protocol
 from agents.coder import Coder
 from agents.planner import Planner
 from agents.reviewer import Reviewer
-from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
-from ledger.lease import Keeper, LeaseHeld, acquire
+from ledger.lease import Keeper
 from ledger.server import connect
 from ledger.verdict import RULES
-from orgs.lab import Lab
-from orgs.orgfile import OrgFile
-from orgs.runner import Runner
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
+
+from ledger import Ledger
+from orgs.lab import Lab
+from orgs.orgfile import OrgFile
+from orgs.runner import Runner
 
 LEASE_TTL_S = 15.0
 """A runner that dies blocks its device for at most this long."""
@@ -64,7 +65,9 @@ class Site:
 
 def build_planner(site: Site) -> Worker:
     dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
-    return Planner(site.ledger(), site.champion(), site.root, profile=dataset.profile, max_open=site.org.budget.queue_depth)
+    return Planner(
+        site.ledger(), site.champion(), site.root, profile=dataset.profile, max_open=site.org.budget.queue_depth
+    )
 
 
 def build_coder(site: Site) -> Worker:
@@ -79,6 +82,18 @@ def build_reviewer(site: Site) -> Worker:
 
 def build_arbiter(site: Site) -> Worker:
     return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule])
+
+
+def wait_for_lease(ledger: Ledger, device: str) -> Lease:
+    """The device's lease, as soon as a dead holder's has run out. Raises LeaseHeld when a living one keeps it."""
+    deadline = time.monotonic() + 2 * LEASE_TTL_S
+    while True:
+        try:
+            return acquire(ledger.client, device, f"{socket.gethostname()}/{os.getpid()}", LEASE_TTL_S)
+        except LeaseHeld:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def build_runner(site: Site) -> Worker:

@@ -41,7 +41,11 @@ class Snapshot:
     def champion(self) -> Experiment | None:
         """The newest merged experiment: ids grow, merges are in order of their measurement."""
         merged = [e for e in self.experiments if e.state == State.MERGED]
-        return min(merged, key=lambda e: e.score.val_bpb if e.score and e.score.val_bpb is not None else float("inf"), default=None)
+        return min(
+            merged,
+            key=lambda e: e.score.val_bpb if e.score and e.score.val_bpb is not None else float("inf"),
+            default=None,
+        )
 
     @property
     def judged(self) -> list[Experiment]:
@@ -78,7 +82,11 @@ class Lines:
         if event.experiment is None or state not in self.SHOWN:
             return
         experiment = ledger.experiment(event.experiment)
-        score = f" {experiment.score.val_bpb:.4f}" if state != State.RUNNING and experiment.score and experiment.score.val_bpb else ""
+        score = (
+            f" {experiment.score.val_bpb:.4f}"
+            if state != State.RUNNING and experiment.score and experiment.score.val_bpb
+            else ""
+        )
         why = f" ({outcome(experiment)})" if state != State.RUNNING and outcome(experiment) else ""
         self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{score}{why}")
 
@@ -130,7 +138,9 @@ def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) 
     if draining:
         parts.append(Text(f"draining: {draining}; Ctrl-C again stops at once", style="yellow"))
     name = snapshot.campaign.name
-    return Panel(Group(*parts), title=f"[bold]{name}[/] · branch autoresearch/{name}", title_align="left", border_style="blue")
+    return Panel(
+        Group(*parts), title=f"[bold]{name}[/] · branch autoresearch/{name}", title_align="left", border_style="blue"
+    )
 
 
 def champion_line(snapshot: Snapshot) -> Text:
@@ -160,7 +170,9 @@ def now_line(snapshot: Snapshot, running: Running) -> RenderableType:
         done = min(running.progress.elapsed_s, snapshot.campaign.budget_s)
         cells += [
             ProgressBar(total=snapshot.campaign.budget_s, completed=done, width=24),
-            Text(f"{done:.0f}/{snapshot.campaign.budget_s:.0f} s  step {running.progress.step}  loss {running.progress.loss:.3f}"),
+            Text(
+                f"{done:.0f}/{snapshot.campaign.budget_s:.0f} s  step {running.progress.step}  loss {running.progress.loss:.3f}"
+            ),
         ]
     row.add_row(*cells)
     return row

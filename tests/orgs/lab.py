@@ -1,0 +1,82 @@
+"""A lab for tests: a git clone of this repository's working copy with a small dataset, so that campaigns take seconds."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+ORG = """
+name = "tiny"
+seed = 3
+[data]
+corpus = "local"
+paths = ["corpus"]
+profile = "cpu"
+[budget]
+train_s = 1.5
+experiments = {experiments}
+[sandbox]
+engine = "{engine}"
+device = "cpu"
+"""
+
+
+def make_lab(root: Path, *, engine: str = "runc", experiments: int = 2) -> Path:
+    """Copy what a lab needs, commit it, and prepare a dataset of a few hundred rows."""
+    for name in ("train.py", "prepare.py", "program.md"):
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "roles", root / "roles")
+    (root / "orgs").mkdir()
+    (root / "orgs" / "tiny.toml").write_text(ORG.format(engine=engine, experiments=experiments))
+    (root / ".gitignore").write_text(".autoresearch/\n")
+    (root / "corpus").mkdir()
+    for source in sorted((ROOT / "orgs").glob("*.py")) + sorted(Path(os.__file__).parent.glob("[a-d]*.py")):
+        shutil.copy(source, root / "corpus" / source.name)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *command], cwd=root, check=True)
+    knobs = ["--max-seq-len", "64", "--vocab-size", "300", "--eval-tokens", "4096", "--device-batch-size", "4", "--total-batch-tokens", "256"]
+    subprocess.run(
+        [sys.executable, "prepare.py", "--corpus", "local", "corpus", "--profile", "cpu", *knobs],
+        cwd=root, check=True, capture_output=True,
+    )  # fmt: skip
+    return root
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "orgs.cli", *arguments]
+
+
+def run(lab: Path, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a lab."""
+    return subprocess.run(
+        command(*arguments), cwd=lab, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def start(lab: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command line in a lab, in a process group of its own, its output in `launch.log`."""
+    log = (lab / "launch.log").open("a")
+    return subprocess.Popen(command(*arguments), cwd=lab, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.2)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

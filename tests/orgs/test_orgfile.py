@@ -1,0 +1,89 @@
+"""An org file is checked whole before anything starts; what is wrong is one line with file, key and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from orgs.orgfile import OrgFile
+from records import BadInput
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    (tmp_path / "orgs").mkdir()
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "program.md").write_text("Lower val_bpb.\n")
+    for role in ("planner", "coder", "reviewer"):
+        (tmp_path / "roles" / f"{role}.md").write_text("---\nmind: sampler\n---\n")
+    return tmp_path
+
+
+def load(lab: Path, text: str) -> OrgFile:
+    path = lab / "orgs" / "mine.toml"
+    path.write_text(text)
+    return OrgFile.load(path, lab)
+
+
+def complaint(lab: Path, text: str) -> str:
+    with pytest.raises(BadInput) as refused:
+        load(lab, text)
+    message = str(refused.value)
+    assert "\n" not in message and "mine.toml" in message
+    return message
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "orgs").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_preset_loads(preset: Path):
+    assert OrgFile.load(preset, ROOT).name == preset.stem
+
+
+def test_an_empty_but_named_org_gets_the_defaults(lab: Path):
+    org = load(lab, 'name = "mine"')
+    assert org.budget.experiments == 100 and org.merge.rule == "keep-if-lower"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["name", "is required"]),
+        ('name = "My Org"', ["name", "My Org"]),
+        ('name = "a"\nbudgets = 1', ["budgets", "unknown key", "budget", "sandbox"]),
+        ('name = "a"\n[budget]\nexperimentz = 3', ["budget.experimentz", "unknown key", "experiments", "wall_minutes"]),
+        (
+            'name = "a"\n[roles.planner]\nfile = "roles/planner.md"\nmodel = "x"',
+            ["roles.planner.model", "unknown key", "seats"],
+        ),
+        ('name = "a"\n[budget]\nexperiments = 0', ["budget.experiments", "greater than or equal to 1", "0"]),
+        ('name = "a"\n[sandbox]\nengine = "chroot"', ["sandbox.engine", "docker", "runc", "chroot"]),
+        ('name = "a"\n[merge]\nrule = "vibes"', ["merge.rule", "keep-if-lower", "vibes"]),
+        ('name = "a"\n[roles.coder]\nfile = "roles/kodar.md"', ["roles.coder.file", "roles/kodar.md"]),
+        ('name = "a"\nprogram = "plan.md"', ["program", "plan.md"]),
+        ('name = "a"\n[data]\ncorpus = "local"', ["data.paths"]),
+        ('name = "a', ["not TOML"]),
+    ],
+)
+def test_a_bad_file_is_refused_naming_key_and_what_is_allowed(lab: Path, text: str, parts: list[str]):
+    message = complaint(lab, text)
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_file_names_the_presets(lab: Path):
+    (lab / "orgs" / "demo.toml").write_text('name = "demo"')
+    with pytest.raises(BadInput, match=r"orgs/demo\.toml"):
+        OrgFile.load(lab / "orgs" / "nope.toml", lab)
+
+
+def test_the_identity_changes_with_the_values_a_role_or_the_program_and_with_nothing_else(lab: Path):
+    org = load(lab, 'name = "mine"')
+    before = org.identity(lab)
+    assert load(lab, '# a comment\nname = "mine"').identity(lab) == before
+    assert load(lab, 'name = "mine"\nseed = 2').identity(lab) != before
+    for file in (lab / "roles" / "coder.md", lab / "program.md"):
+        text = file.read_text()
+        file.write_text(text + "more\n")
+        assert org.identity(lab) != before
+        file.write_text(text)
+    assert org.identity(lab) == before
