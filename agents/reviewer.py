@@ -1,13 +1,14 @@
 """The reviewer: refuses what is not worth time on the device."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from agents.minds import load_mind
 from agents.minds.task import ReviewTask
 from agents.role import Role
 from agents.settings import Settings
-from ledger import Ledger
+from ledger import Ledger, WrongState
 from ledger.champion import Champion
 
 
@@ -51,5 +52,6 @@ class Reviewer:
         parent_source = self.champion.source(candidate.parent)
         task = ReviewTask(prompt, experiment.hypothesis, candidate, parent_source, self.profile)
         review = load_mind(role.settings(Settings).mind).judge(task)
-        self.ledger.review(experiment.id, review, {"reviewer": role.sha256})
+        with suppress(WrongState):  # another reviewer was faster
+            self.ledger.review(experiment.id, review, {"reviewer": role.sha256})
         return True
