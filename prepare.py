@@ -182,7 +182,7 @@ def _read_documents(source: Path) -> Iterator[str]:
 def _text_field(record: Any) -> str:
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise ValueError("a line without a field `text`")
-    return record["text"]
+    return str(record["text"])
 
 
 def _digest(text: str) -> bytes:
@@ -456,7 +456,7 @@ def _write_directory(directory: Path, contents: Mapping[str, Rows | bytes], mani
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    needed = sum(len(memoryview(data).cast("B")) for data in contents.values()) + 2**20
+    needed = sum(_bytes_of(data).nbytes for data in contents.values()) + 2**20
     free = shutil.disk_usage(part).free
     if free < needed:
         part.rmdir()
@@ -471,8 +471,12 @@ def _write_directory(directory: Path, contents: Mapping[str, Rows | bytes], mani
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _bytes_of(data: Rows | bytes) -> memoryview:
+    return memoryview(data if isinstance(data, bytes) else data.data).cast("B")
+
+
 def _write_file(path: Path, data: Rows | bytes) -> dict[str, Any]:
-    view = memoryview(data).cast("B")
+    view = _bytes_of(data)
     with path.open("wb") as file:
         file.write(view)
         file.flush()
@@ -612,7 +616,7 @@ TIME_BUDGET: float
 DEVICE: str
 """`cpu` or `cuda`."""
 SEED: int
-PROFILE: dict[str, Knob]
+PROFILE: dict[str, Any]
 """The dataset's knobs: the sizes its profile suggests."""
 
 
@@ -629,7 +633,7 @@ class _Settings(NamedTuple):
     TIME_BUDGET: float
     DEVICE: str
     SEED: int
-    PROFILE: dict[str, Knob]
+    PROFILE: dict[str, Any]
 
 
 @cache

@@ -60,7 +60,12 @@ def main() -> None:
         cancel=threading.Event(),
     )
     figures = {
-        "machine": {"device": device.name, "cpus": platform.machine(), "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {
+            "device": device.name,
+            "cpus": platform.machine(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         "prepare_seconds": round(prepared_s, 1),
         "whole_seconds": round(time.monotonic() - started, 1),
         "measurement": measurement.model_dump(exclude={"hashes"}),

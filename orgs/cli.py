@@ -12,21 +12,15 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from ledger.export import write_results
-from ledger.server import open_redis
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
-from sandbox.dataset import Dataset
-from sandbox.device import find_device
-from sandbox.engines import pick_engine
-from sandbox.measure import measure
-from sandbox.profile import Limits
-from sandbox.sweep import sweep
 
 from ledger import Ledger
+from ledger.export import write_results
+from ledger.server import open_redis
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.launch import Outcome
@@ -35,6 +29,12 @@ from orgs.orgfile import Data
 from orgs.report import outcome, plain, plot, tabulate
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.measure import measure
+from sandbox.profile import Limits
+from sandbox.sweep import sweep
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 a bug · 2 bad input (a flag, a file) · 3 something is missing (engine, dataset, git, Redis) ·

@@ -5,11 +5,11 @@ import sys
 
 from rich.console import Console
 from rich.text import Text
-from sandbox.dataset import Dataset
 
 from orgs.lab import Lab
 from orgs.orgfile import Data
 from records import BadInput, HostFault
+from sandbox.dataset import Dataset
 
 
 def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:

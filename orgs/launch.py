@@ -11,16 +11,13 @@ from pathlib import Path
 from types import FrameType
 
 import redis
-from agents.role import Role
-from ledger.champion import Champion
-from ledger.lease import LeaseHeld, hold
-from ledger.server import open_redis
 from rich.console import Console
-from sandbox.device import find_device
-from sandbox.engines import pick_engine
-from sandbox.sweep import sweep
 
+from agents.role import Role
 from ledger import Ledger
+from ledger.champion import Champion
+from ledger.lease import Keeper, hold
+from ledger.server import open_redis
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
@@ -28,6 +25,9 @@ from orgs.pipeline import Pipeline, ray_session
 from orgs.seats import Site
 from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, Refusal, State
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.sweep import sweep
 
 MAX_HOST_FAILURES = 3
 """Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
@@ -82,8 +82,8 @@ def launch(
         HostFault: a seat or the host failed again and again; the ledger is intact.
     """
     org = OrgFile.load(org_path, lab.root)
-    for name, seat in org.roles.items():
-        Role.load(lab.root / seat.file).check(name)
+    for role, seat in org.roles.items():
+        Role.load(lab.root / seat.file).check(role)
     engine = pick_engine(org.sandbox.engine, state_dir=lab.state)
     device = find_device(org.sandbox.device)
     dataset = ensure_dataset(lab, org.data, console)
@@ -99,10 +99,7 @@ def launch(
             raise BadInput(
                 f"no campaign {resume} in this ledger (there are: {', '.join(Ledger.campaigns(client)) or 'none'})"
             )
-        try:
-            stack.enter_context(hold(client, f"launcher/{name}"))
-        except LeaseHeld as error:
-            raise HostFault(f"campaign {name} is being run by another launcher: {error}") from None
+        lock = stack.enter_context(hold(client, f"launcher/{name}"))
         ledger, champion = Ledger(client, name), Champion(lab.root, name)
         view = stack.enter_context(watch(console))
         if name in Ledger.campaigns(client):
@@ -123,11 +120,12 @@ def launch(
             pipeline.add(role, site, seat.seats)
         pipeline.add("runner", site)
         pipeline.add("arbiter", site)
-        return Shift(ledger, org, pipeline, view).work()
+        stack.callback(pipeline.close)
+        return Shift(ledger, org, pipeline, view, lock).work()
 
 
 def begin(ledger: Ledger, champion: Champion, lab: Lab, org: OrgFile, dataset: str, budget_s: float) -> None:
-    """Create the campaign: its branch first (found again if we die here), then its row, then the baseline."""
+    """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
     base = champion.start(lab.train_source)
     ledger.create(
         Campaign(
@@ -146,8 +144,9 @@ def begin(ledger: Ledger, champion: Champion, lab: Lab, org: OrgFile, dataset: s
 class Shift:
     """The launcher's loop: who may step, when to drain, when it is over."""
 
-    def __init__(self, ledger: Ledger, org: OrgFile, pipeline: Pipeline, view: View):
+    def __init__(self, ledger: Ledger, org: OrgFile, pipeline: Pipeline, view: View, lock: Keeper):
         self.ledger = ledger
+        self.lock = lock
         self.org = org
         self.pipeline = pipeline
         self.view = view
@@ -159,6 +158,8 @@ class Shift:
         name = self.ledger.name
         with self.signals_counted():
             while True:
+                if self.lock.lost.is_set():
+                    raise HostFault(f"another launcher took over campaign {name} while this one was asleep")
                 draining = self.reason_to_drain()
                 if self.signals >= 2:
                     return Outcome(name, "stopped at once", finished=False)

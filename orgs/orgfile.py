@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from records import BadInput
+from sandbox.profile import Limits
 
 RoleName = Literal["planner", "coder", "reviewer"]
 
@@ -63,7 +64,10 @@ class SandboxSettings(Section):
     cpus: Annotated[float, Field(gt=0)] | None = None
     """CPUs of a candidate; all of the machine's when absent."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of a candidate, swap included; the profile's default when absent."""
+    """Memory of a candidate, swap included; the sandbox's default when absent."""
+
+    def limits(self) -> Limits:
+        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb)
 
 
 class Merge(Section):

@@ -19,6 +19,7 @@ from records import HostFault, MissingComponent, Refusal
 IDLE_S = 0.3
 """Pause of a seat that found nothing to do."""
 FAILURE_PAUSE_S = 2.0
+CLOSE_TIMEOUT_S = 5.0
 MAX_FAILURES = 5
 """Failed steps of one seat in a row that end the campaign."""
 
@@ -97,6 +98,14 @@ class Pipeline:
                 role, site
             )
             self.chairs.append(Chair(role, f"{role}-{i}", actor))
+
+    def close(self) -> None:
+        """End all seats; the idle ones give back what they hold first."""
+        busy = list(self.pending.values())
+        closing = [chair.actor.close.remote() for chair in self.chairs if chair not in busy]
+        ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
+        for chair in self.chairs:
+            ray.kill(chair.actor)
 
     def busy(self, role: str) -> int:
         """Steps of a role that are under way."""

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -115,7 +116,7 @@ def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
     axes.set_xlabel("experiment")
     axes.set_ylabel("val_bpb (lower is better)")
     axes.set_title(title, parse_math=False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="upper right", frameon=False)
     figure.tight_layout()

@@ -3,16 +3,15 @@
 import secrets
 from pathlib import Path
 
+from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper
+from records import Experiment, Measurement, Progress
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.measure import measure
 from sandbox.profile import Limits
-
-from ledger import Ledger
-from records import Experiment, Measurement, Progress
 
 
 class Runner:

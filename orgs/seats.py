@@ -5,9 +5,8 @@ was doing is in the ledger.
 """
 
 import os
-import socket
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,20 +14,19 @@ from typing import Protocol
 from agents.coder import Coder
 from agents.planner import Planner
 from agents.reviewer import Reviewer
+from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
-from ledger.lease import Keeper
+from ledger.lease import hold
 from ledger.server import connect
 from ledger.verdict import RULES
+from orgs.lab import Lab
+from orgs.orgfile import OrgFile
+from orgs.runner import Runner
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
-
-from ledger import Ledger
-from orgs.lab import Lab
-from orgs.orgfile import OrgFile
-from orgs.runner import Runner
 
 LEASE_TTL_S = 15.0
 """A runner that dies blocks its device for at most this long."""
@@ -63,44 +61,43 @@ class Site:
         return Champion(self.root, self.campaign)
 
 
-def build_planner(site: Site) -> Worker:
-    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
+def profile_of(site: Site) -> Mapping[str, int | float | str]:
+    """The sizes that the dataset suggests. The runner verifies the files; here the manifest is enough."""
+    return Dataset.open(site.lab.dataset(site.org.data), verify=False).profile
+
+
+def build_planner(site: Site, stack: ExitStack) -> Worker:
     return Planner(
-        site.ledger(), site.champion(), site.root, profile=dataset.profile, max_open=site.org.budget.queue_depth
+        site.ledger(),
+        site.champion(),
+        site.root,
+        profile=profile_of(site),
+        max_open=site.org.budget.queue_depth,
+        role=site.root / site.org.roles.planner.file,
+        program=site.root / site.org.program,
     )
 
 
-def build_coder(site: Site) -> Worker:
-    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
-    return Coder(site.ledger(), site.champion(), site.root, profile=dataset.profile)
+def build_coder(site: Site, stack: ExitStack) -> Worker:
+    role = site.root / site.org.roles.coder.file
+    return Coder(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
-def build_reviewer(site: Site) -> Worker:
-    dataset = Dataset.open(site.lab.dataset(site.org.data), verify=False)
-    return Reviewer(site.ledger(), site.champion(), site.root, profile=dataset.profile)
+def build_reviewer(site: Site, stack: ExitStack) -> Worker:
+    role = site.root / site.org.roles.reviewer.file
+    return Reviewer(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
-def build_arbiter(site: Site) -> Worker:
+def build_arbiter(site: Site, stack: ExitStack) -> Worker:
     return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule])
 
 
-def wait_for_lease(ledger: Ledger, device: str) -> Lease:
-    """The device's lease, as soon as a dead holder's has run out. Raises LeaseHeld when a living one keeps it."""
-    deadline = time.monotonic() + 2 * LEASE_TTL_S
-    while True:
-        try:
-            return acquire(ledger.client, device, f"{socket.gethostname()}/{os.getpid()}", LEASE_TTL_S)
-        except LeaseHeld:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def build_runner(site: Site) -> Worker:
+def build_runner(site: Site, stack: ExitStack) -> Worker:
     """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
     ledger = site.ledger()
     engine = pick_engine(site.engine, state_dir=site.lab.state)
-    keeper = Keeper(ledger.client, wait_for_lease(ledger, site.device.id), ttl_s=LEASE_TTL_S)
+    dataset = Dataset.open(site.lab.dataset(site.org.data))
+    keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
     sweep([engine], site.lab.state)
     ledger.requeue_orphans()
     return Runner(
@@ -109,14 +106,14 @@ def build_runner(site: Site) -> Worker:
         keeper,
         engine,
         site.device,
-        Dataset.open(site.lab.dataset(site.org.data)),
+        dataset,
         site.org.sandbox.limits(),
         site.budget_s,
         site.lab.state,
     )
 
 
-BUILDERS: dict[str, Callable[[Site], Worker]] = {
+BUILDERS: dict[str, Callable[[Site, ExitStack], Worker]] = {
     "planner": build_planner,
     "coder": build_coder,
     "reviewer": build_reviewer,
@@ -130,10 +127,15 @@ class Seat:
 
     def __init__(self, role: str, site: Site):
         self.role = role
-        self.worker = BUILDERS[role](site)
+        self.stack = ExitStack()
+        self.worker = BUILDERS[role](site, self.stack)
 
     def step(self) -> bool:
         return self.worker.step()
+
+    def close(self) -> None:
+        """Give back what the seat holds: the runner's lease."""
+        self.stack.close()
 
     def pid(self) -> int:
         """Process id, for people and for tests that kill."""

@@ -26,26 +26,18 @@ class Snapshot:
 
     campaign: Campaign
     experiments: Sequence[Experiment]
+    champion: Experiment | None
     running: Sequence[Running]
     device_minutes: float
 
     @classmethod
     def read(cls, ledger: Ledger) -> "Snapshot":
-        return cls(ledger.campaign(), ledger.experiments(), ledger.running(), ledger.spent().device_s / 60)
+        champion, minutes = ledger.champion_experiment(), ledger.spent().device_s / 60
+        return cls(ledger.campaign(), ledger.experiments(), champion, ledger.running(), minutes)
 
     @property
     def start(self) -> Experiment | None:
         return next((e for e in self.experiments if e.lane == "baseline" and e.state == State.MERGED), None)
-
-    @property
-    def champion(self) -> Experiment | None:
-        """The newest merged experiment: ids grow, merges are in order of their measurement."""
-        merged = [e for e in self.experiments if e.state == State.MERGED]
-        return min(
-            merged,
-            key=lambda e: e.score.val_bpb if e.score and e.score.val_bpb is not None else float("inf"),
-            default=None,
-        )
 
     @property
     def judged(self) -> list[Experiment]:

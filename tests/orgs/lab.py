@@ -41,7 +41,18 @@ def make_lab(root: Path, *, engine: str = "runc", experiments: int = 2) -> Path:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run([*git, *command], cwd=root, check=True)
-    knobs = ["--max-seq-len", "64", "--vocab-size", "300", "--eval-tokens", "4096", "--device-batch-size", "4", "--total-batch-tokens", "256"]
+    knobs = [
+        "--max-seq-len",
+        "64",
+        "--vocab-size",
+        "300",
+        "--eval-tokens",
+        "4096",
+        "--device-batch-size",
+        "4",
+        "--total-batch-tokens",
+        "256",
+    ]
     subprocess.run(
         [sys.executable, "prepare.py", "--corpus", "local", "corpus", "--profile", "cpu", *knobs],
         cwd=root, check=True, capture_output=True,
@@ -63,7 +74,9 @@ def run(lab: Path, *arguments: str, timeout_s: float = 240) -> subprocess.Comple
 def start(lab: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command line in a lab, in a process group of its own, its output in `launch.log`."""
     log = (lab / "launch.log").open("a")
-    return subprocess.Popen(command(*arguments), cwd=lab, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command(*arguments), cwd=lab, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True
+    )
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,10 @@
+"""The record of a campaign: experiments and their states, device leases, the champion on a git branch, the arbiter.
+
+The champion is a git ref; Redis is queue, leases, intent log and index. Every change of state is one Lua script, so that
+a process may die between any two lines: a transition has happened or it has not.
+"""
+
+from ledger.scripts import StaleFence, WrongState
+from ledger.store import Intent, Ledger, Running, Spent
+
+__all__ = ["Intent", "Ledger", "Running", "Spent", "StaleFence", "WrongState"]

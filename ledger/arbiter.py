@@ -1,0 +1,99 @@
+"""The arbiter: decides on scored experiments, one at a time, and lands what won.
+
+A merge is: intent in Redis, then the ref in git, then `merged` in Redis. After a crash between any two of these, git is
+the witness: the commit is on the branch, or it is not.
+"""
+
+from ledger.champion import Champion
+from ledger.store import Intent, Ledger
+from ledger.verdict import Rule
+from records import Candidate, Experiment, Measurement, Verdict
+
+
+class Arbiter:
+    """Judges the experiments of a campaign.
+
+    Args:
+        ledger: the campaign.
+        champion: its branch.
+        rule: when a candidate merges.
+    """
+
+    def __init__(self, ledger: Ledger, champion: Champion, rule: Rule):
+        self.ledger = ledger
+        self.champion = champion
+        self.rule = rule
+
+    def step(self) -> bool:
+        """Finish the merge under way, else judge the oldest scored experiment; False when there was nothing to do."""
+        if (intent := self.ledger.intent()) is not None:
+            self.finish(intent)
+            return True
+        head = self.champion.head()
+        experiment = self.ledger.next_scored()
+        if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
+            self.ledger.rebase(experiment.id, "rebase: champion moved")
+            return True
+        if self.ledger.champion_commit() != head:
+            # The start, or a commit that somebody else put on the branch: nothing can be judged until it is measured.
+            self.measure_as_it_stands(head)
+            return False
+        if experiment is None:
+            return False
+        self.judge(experiment, head)
+        return True
+
+    def measure_as_it_stands(self, commit: str) -> None:
+        """Have a commit's train.py measured as a baseline, unless it is already waiting for that."""
+        sha256 = self.champion.landed_source_sha256(commit)
+        # What a program means is known to those who write them; the bytes serve as well for one that nobody wrote.
+        self.ledger.propose_baseline(
+            Candidate(
+                parent=commit,
+                source=self.champion.source(commit),
+                source_sha256=sha256,
+                meaning_sha256=sha256,
+                diff="",
+            )
+        )
+
+    def judge(self, experiment: Experiment, head: str) -> None:
+        """Discard the experiment, or land it on the champion."""
+        candidate, measurement = experiment.candidate, experiment.measurements[-1]
+        assert candidate is not None, "a scored experiment has a candidate"
+        verdict = self.rule(self.ledger.champion_score(), measurement)
+        if not verdict.merge:
+            self.ledger.discard(experiment.id, verdict)
+            return
+        commit = self.champion.prepare(head, candidate.source, message(experiment, verdict, measurement))
+        # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.
+        hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
+        if len(hashes) > 1:
+            reason = "the program that was measured is not the one that would land"
+            self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}))
+            return
+        self.ledger.intend_merge(experiment.id, verdict, head, commit)
+        self.finish(Intent(experiment.id, head, commit))
+
+    def finish(self, intent: Intent) -> None:
+        """Bring an intent to its end, wherever the last arbiter left it."""
+        # The branch may have gone on from our commit, by somebody else's hand, before we could say `merged`.
+        if self.champion.contains(intent.commit) or self.champion.land(intent.parent, intent.commit):
+            self.ledger.merged(intent.experiment, intent.commit)
+        else:
+            self.ledger.abandon_merge(intent.experiment, "rebase: the branch moved before the merge")
+
+
+def message(experiment: Experiment, verdict: Verdict, measurement: Measurement) -> str:
+    """Commit message: the title on one line, and trailers from which the ledger can be rebuilt."""
+    title = " ".join("".join(c if c.isprintable() else " " for c in experiment.hypothesis.title).split())
+    trailers = {
+        "Experiment": experiment.id,
+        "Campaign": experiment.campaign,
+        "Val-Bpb": repr(measurement.val_bpb),
+        "Parent-Val-Bpb": repr(verdict.champion_bpb),
+        "Run-Id": measurement.run_id,
+        "Source-Sha256": measurement.hashes.source,
+    }
+    lines = [f"experiment {experiment.id}: {title}", "", *(f"{key}: {value}" for key, value in trailers.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,11 @@
+-- Begin a campaign.
+-- inputs:  prefix, name, campaign (JSON)
+-- checks:  no campaign has this name
+-- writes:  the campaign, its name among all names
+local prefix, name, campaign = unpack(ARGV)
+if call('EXISTS', prefix .. 'campaign') == 1 then
+  return redis.error_reply('EXISTS campaign ' .. name .. ' exists already: choose another name')
+end
+call('SET', prefix .. 'campaign', campaign)
+call('ZADD', 'autoresearch:campaigns', now(), name)
+note_event(prefix, '', 'created', name)

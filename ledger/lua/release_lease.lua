@@ -1,0 +1,5 @@
+-- inputs:  device, fence, holder
+-- checks:  the lease is current; nothing to do otherwise
+-- writes:  ends the lease
+local device, fence, holder = unpack(ARGV)
+if lease_is_current(device, fence, holder) then call('DEL', 'autoresearch:lease:' .. device) end

@@ -1,0 +1,60 @@
+-- Words shared by all scripts; put before each of them.
+-- Times are the server's, in milliseconds since 1970. A campaign's keys begin with its prefix:
+--   campaign          JSON of the Campaign                 events        stream of every change
+--   ids               last experiment id                   programs      hash: meaning of a program -> its experiment
+--   experiment:<id>   hash, one row                        baselines     hash: commit -> its baseline experiment
+--   measurements:<id> list of JSON, oldest first           champion      hash: commit, experiment, val_bpb
+--   state:<state>     sorted set of ids, by turn           intent        hash: experiment, parent, commit
+--   live:<id>         JSON telemetry, expires              stop          why the campaign ended
+-- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>.
+
+local call = redis.call
+
+local function now()
+  local time = call('TIME')
+  return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+end
+
+local function row_of(prefix, id)
+  return prefix .. 'experiment:' .. id
+end
+
+-- An error reply unless the experiment is in one of the states given.
+local function refusal(prefix, id, ...)
+  local state = call('HGET', row_of(prefix, id), 'state')
+  if not state then
+    return redis.error_reply('NOEXPERIMENT there is no experiment #' .. id .. ' in this campaign')
+  end
+  for _, allowed in ipairs({ ... }) do
+    if state == allowed then return nil end
+  end
+  return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is ' .. state .. ', not ' .. table.concat({ ... }, ' or '))
+end
+
+local function note_event(prefix, id, kind, detail)
+  call('XADD', prefix .. 'events', '*', 'experiment', id, 'kind', kind, 'detail', detail)
+end
+
+-- Puts an experiment into a state and says so in the history. Turns go by id, so that whoever comes back keeps its
+-- place; a baseline comes first, since nothing can be judged before it.
+local function move(prefix, id, to, detail)
+  local row = row_of(prefix, id)
+  local from = call('HGET', row, 'state')
+  if from then call('ZREM', prefix .. 'state:' .. from, id) end
+  local turn = call('HGET', row, 'lane') == 'baseline' and 0 or id
+  call('ZADD', prefix .. 'state:' .. to, turn, id)
+  call('HSET', row, 'state', to, 'updated_at', now())
+  note_event(prefix, id, (from or '') .. '→' .. to, detail)
+end
+
+-- roles: JSON object, role -> SHA-256 of its file.
+local function sign(prefix, id, roles)
+  for role, sha256 in pairs(cjson.decode(roles)) do
+    call('HSET', row_of(prefix, id), 'role:' .. role, sha256)
+  end
+end
+
+-- The device's lease is `<fence> <holder>` and is current exactly as long as its key lives.
+local function lease_is_current(device, fence, holder)
+  return call('GET', 'autoresearch:lease:' .. device) == fence .. ' ' .. holder
+end

@@ -1,0 +1,52 @@
+"""Runs the Lua transitions and turns their refusals into exceptions."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from records import BadInput, HostFault, Refusal
+
+FOLDER = Path(__file__).parent / "lua"
+
+
+class WrongState(HostFault):
+    """The experiment is not in a state that allows this step: somebody else was first."""
+
+
+class StaleFence(HostFault):
+    """The result comes from a lease that is no longer current; it changed nothing."""
+
+
+# The first word of a script's error reply says which refusal it is.
+REFUSALS: dict[str, type[Refusal]] = {
+    "EXISTS": BadInput,
+    "NOEXPERIMENT": BadInput,
+    "WRONGSTATE": WrongState,
+    "STALEFENCE": StaleFence,
+    "MISCONF": HostFault,
+    "OOM": HostFault,
+}
+
+
+@cache
+def source(name: str) -> str:
+    """Text of `lua/<name>.lua`, after the words that all transitions share."""
+    return "\n".join((FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("shared", name))
+
+
+def run(client: redis.Redis, name: str, *args: str | int | float) -> Any:
+    """Run one script with these ARGV.
+
+    Raises:
+        BadInput, WrongState, StaleFence: the script refused and wrote nothing.
+        HostFault: Redis cannot write (disk or memory full).
+    """
+    try:
+        return client.register_script(source(name))(keys=[], args=args)
+    except redis.ResponseError as error:
+        code, _, message = str(error).partition(" ")
+        if code not in REFUSALS:
+            raise
+        raise REFUSALS[code](message) from None

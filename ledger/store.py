@@ -1,0 +1,408 @@
+"""The ledger of one campaign: every experiment, where it stands, and the steps that it may take."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import redis
+
+from ledger import scripts
+from ledger.lease import Lease
+from ledger.rows import instant, read_event, read_experiment
+from records import (
+    BadInput,
+    Campaign,
+    Candidate,
+    Event,
+    Experiment,
+    FailureKind,
+    Hypothesis,
+    Measurement,
+    MissingComponent,
+    Progress,
+    Review,
+    State,
+    Verdict,
+)
+
+T = TypeVar("T")
+
+CAMPAIGNS = "autoresearch:campaigns"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+CLAIM_PATIENCE_S = 900.0
+"""A claim older than this belongs to a worker that died: a mind answers in seconds to minutes."""
+MAX_REBASES = 3
+TELEMETRY_TTL_S = 3600.0
+"""Outlives the longest silent phase (a cold compile); a run that ends removes its telemetry itself."""
+
+
+class Intent(NamedTuple):
+    """A merge that was decided and may or may not have reached git."""
+
+    experiment: int
+    parent: str
+    commit: str
+
+
+class Running(NamedTuple):
+    """What is on a device at this moment. Telemetry: for people, never evidence."""
+
+    experiment: int
+    device: str
+    phase: str
+    progress: Progress | None
+    since: str
+    """UTC, ISO 8601: when it was put on the device."""
+
+
+class Spent(NamedTuple):
+    """What a campaign has used up. The baseline's seconds count; the baseline is no experiment."""
+
+    started: int
+    """On a device, waiting for the verdict, or ended after a run."""
+    judged: int
+    """Ended after a run."""
+    open: int
+    """Proposed, claimed, coded or queued: its run lies ahead."""
+    device_s: float
+    """Seconds of all measurements: start-up, training and scoring."""
+
+
+class Ledger:
+    """One campaign in Redis.
+
+    Args:
+        client: a connection with `decode_responses=True`, as `ledger.server.connect` makes it.
+        campaign: its name; `create` makes the campaign.
+
+    Every step below raises BadInput for an unknown id and WrongState when the experiment is not where the step starts;
+    it has then changed nothing.
+    """
+
+    def __init__(self, client: redis.Redis, campaign: str):
+        # Any: the types of redis-py say of every answer that it may be one to wait for.
+        self.client: Any = client
+        self.name = campaign
+        self.prefix = f"autoresearch:campaign:{campaign}:"
+
+    # ---- the campaign ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def campaigns(client: redis.Redis) -> list[str]:
+        """Names of all campaigns, oldest first."""
+        reader: Any = client
+        return list(reader.zrange(CAMPAIGNS, 0, -1))
+
+    def create(self, campaign: Campaign) -> None:
+        """Begin the campaign. Raises BadInput if the name exists or is no name."""
+        if campaign.name != self.name or not NAME.fullmatch(campaign.name):
+            raise BadInput(f"campaign {campaign.name!r}: a name is letters, digits, '.', '_' and '-', at most 80")
+        self.run("create", campaign.name, campaign.model_dump_json())
+
+    def campaign(self) -> Campaign:
+        """Raises MissingComponent if there is none."""
+        text = self.client.get(self.prefix + "campaign")
+        if text is None:
+            raise MissingComponent(f"no campaign {self.name} in this ledger: launch it first")
+        return Campaign.model_validate_json(text)
+
+    def set_stop(self, reason: str) -> None:
+        """Say that the campaign is over, and why."""
+        self.client.set(self.prefix + "stop", reason)
+
+    def stop_reason(self) -> str | None:
+        reason: str | None = self.client.get(self.prefix + "stop")
+        return reason
+
+    def clear_stop(self) -> None:
+        self.client.delete(self.prefix + "stop")
+
+    # ---- ideas -------------------------------------------------------------------------------------------------------
+
+    def propose(
+        self,
+        hypothesis: Hypothesis,
+        *,
+        author: str,
+        lane: Literal["improve"] = "improve",
+        roles: dict[str, str],
+        max_open: int | None = None,
+    ) -> int | None:
+        """Put an idea on the list.
+
+        Args:
+            hypothesis: the idea.
+            author: `role/mind`.
+            lane: rules that it will be judged by.
+            roles: SHA-256 of the role files that had a hand in it.
+            max_open: do nothing when this many experiments wait for a device already.
+
+        Returns:
+            The new id, or None when the list is full.
+        """
+        limit = "" if max_open is None else max_open
+        id: int | None = self.run("propose", hypothesis.model_dump_json(), author, lane, json.dumps(roles), limit)
+        return id
+
+    def propose_baseline(self, candidate: Candidate) -> int:
+        """Queue the train.py of commit `candidate.parent` as it stands. Its score makes that commit the champion.
+
+        Idempotent: a commit that has a baseline already is not queued again, unless the branch was set back to it.
+        """
+        hypothesis = Hypothesis(title="baseline", change="none: the starting point", category="baseline")
+        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
+        id: int = self.run("propose_baseline", hypothesis.model_dump_json(), "launcher", *program)
+        return id
+
+    def claim(self, worker: str) -> Experiment | None:
+        """The oldest idea, now this worker's: proposed → claimed. A claim left for CLAIM_PATIENCE_S is given again."""
+        return self.found(self.run("claim", worker, round(CLAIM_PATIENCE_S * 1000)))
+
+    def release(self, id: int) -> None:
+        """claimed → proposed: the worker gives up the task, not the idea."""
+        self.run("release", id)
+
+    def code(self, id: int, candidate: Candidate, roles: dict[str, str]) -> int | None:
+        """claimed → coded, or → duplicate when another experiment owns a program of the same meaning.
+
+        Returns:
+            The id of the owner of the same program, or None.
+        """
+        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
+        owner: int | None = self.run("code", id, *program, json.dumps(roles))
+        return owner
+
+    def refuse(self, id: int, note: str, roles: dict[str, str]) -> None:
+        """claimed | coded → refused: it cannot be implemented."""
+        self.run("refuse", id, note, json.dumps(roles))
+
+    def next_coded(self) -> Experiment | None:
+        """The oldest candidate without a review."""
+        return self.oldest(State.CODED)
+
+    def review(self, id: int, review: Review, roles: dict[str, str]) -> None:
+        """coded → queued | refused."""
+        to = State.QUEUED if review.approved else State.REFUSED
+        self.run("review", id, review.model_dump_json(), to, f"{review.code}: {review.reason}", json.dumps(roles))
+
+    # ---- runs --------------------------------------------------------------------------------------------------------
+
+    def take(self, lease: Lease, champion: str) -> Experiment | None:
+        """The oldest candidate made from `champion`: queued → running under this lease. Older ones go back to proposed.
+
+        A runner that holds one already is given that one again. Raises StaleFence when the lease is over.
+        """
+        return self.found(self.run("take", lease.device, lease.fence, lease.holder, champion))
+
+    def record(self, id: int, lease: Lease, measurement: Measurement, *, max_attempts: int = 3) -> None:
+        """running → scored | crashed | invalid; a baseline with a score → merged.
+
+        After a failure of the host → queued again, and → crashed after `max_attempts` of them.
+
+        Raises:
+            StaleFence: the lease is over, or the experiment runs under another one.
+        """
+        outcome, note = outcome_of(measurement)
+        self.run(
+            "record",
+            id,
+            lease.device,
+            lease.fence,
+            lease.holder,
+            outcome,
+            measurement.model_dump_json(),
+            repr(device_seconds(measurement)),
+            "" if measurement.val_bpb is None else repr(measurement.val_bpb),
+            note,
+            max_attempts,
+        )
+
+    def progress(self, id: int, lease: Lease, phase: str, progress: Progress | None) -> None:
+        """Tell people how a run gets on. Kept for TELEMETRY_TTL_S; shown only while it runs under this lease."""
+        live = {"fence": lease.fence, "phase": phase, "progress": progress and progress.model_dump()}
+        self.client.set(f"{self.prefix}live:{id}", json.dumps(live), px=round(TELEMETRY_TTL_S * 1000))
+
+    def running(self) -> list[Running]:
+        """What is on the devices."""
+        ids = [int(id) for id in self.client.zrange(self.state_key(State.RUNNING), 0, -1)]
+        rows = self.read(ids, lambda id, pipe: pipe.hmget(self.row_key(id), "state", "device", "fence", "updated_at"))
+        lives = self.read(ids, lambda id, pipe: pipe.get(f"{self.prefix}live:{id}"))
+        found: list[Running] = []
+        for id, (state, device, fence, since), text in zip(ids, rows, lives, strict=True):
+            if state != State.RUNNING:
+                continue
+            live = json.loads(text) if text else {}
+            if live.get("fence") != int(fence):
+                live = {"phase": "starting", "progress": None}
+            progress = live["progress"] and Progress.model_validate(live["progress"])
+            found.append(Running(id, device, live["phase"], progress, instant(since)))
+        return found
+
+    # ---- arbitration -------------------------------------------------------------------------------------------------
+
+    def next_scored(self) -> Experiment | None:
+        """The oldest experiment that waits for a verdict."""
+        return self.oldest(State.SCORED)
+
+    def next_merging(self) -> Experiment | None:
+        """The experiment of the open intent."""
+        return self.oldest(State.MERGING)
+
+    def intent(self) -> Intent | None:
+        """The merge that is under way."""
+        row = self.client.hgetall(self.prefix + "intent")
+        return Intent(int(row["experiment"]), row["parent"], row["commit"]) if row else None
+
+    def discard(self, id: int, verdict: Verdict) -> None:
+        """scored → discarded."""
+        self.run("discard", id, verdict.model_dump_json(), verdict.reason)
+
+    def rebase(self, id: int, note: str) -> None:
+        """scored → proposed: its parent is no longer the champion, so its score says nothing. Stale after MAX_REBASES."""
+        self.run("rebase", id, State.SCORED, note, MAX_REBASES)
+
+    def intend_merge(self, id: int, verdict: Verdict, parent: str, commit: str) -> None:
+        """scored → merging. Raises WrongState when another intent is open or `parent` is not the champion."""
+        self.run("intend_merge", id, verdict.model_dump_json(), parent, commit)
+
+    def merged(self, id: int, commit: str) -> None:
+        """merging → merged: git has the commit of the open intent, which is now the champion."""
+        self.run("merged", id, commit)
+
+    def abandon_merge(self, id: int, note: str) -> None:
+        """merging → proposed: git went elsewhere and does not have the commit. Stale after MAX_REBASES."""
+        self.run("rebase", id, State.MERGING, note, MAX_REBASES)
+
+    def champion_commit(self) -> str | None:
+        """The commit whose score is to beat; None until the baseline is measured."""
+        commit: str | None = self.client.hget(self.prefix + "champion", "commit")
+        return commit
+
+    def champion_experiment(self) -> Experiment | None:
+        """The experiment that made the champion: a merged one, or a baseline."""
+        id = self.client.hget(self.prefix + "champion", "experiment")
+        return self.found(id and int(id))
+
+    def champion_score(self) -> list[Measurement]:
+        """Every scored measurement of exactly the champion's train.py."""
+        champion = self.champion_experiment()
+        if champion is None or champion.candidate is None:
+            return []
+        landed = champion.candidate.source_sha256
+        return [m for m in champion.measurements if m.val_bpb is not None and m.hashes.source == landed]
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def experiment(self, id: int) -> Experiment:
+        """One row. Raises BadInput for an unknown id."""
+        rows = self.rows([id])
+        if not rows:
+            raise BadInput(f"no experiment #{id} in campaign {self.name}")
+        return rows[0]
+
+    def experiments(self, *, states: Collection[State] | None = None) -> list[Experiment]:
+        """All rows, or those in some states, oldest first."""
+        keys = [self.state_key(state) for state in (State if states is None else states)]
+        ids = sorted(int(id) for ids in self.read(keys, lambda key, pipe: pipe.zrange(key, 0, -1)) for id in ids)
+        return [row for row in self.rows(ids) if states is None or row.state in states]
+
+    def counts(self) -> dict[State, int]:
+        """How many experiments stand in each state; states without any are left out."""
+        counts = self.read(State, lambda state, pipe: pipe.zcard(self.state_key(state)))
+        return {state: count for state, count in zip(State, counts, strict=True) if count}
+
+    def spent(self) -> Spent:
+        """What has been used up, from the stored rows."""
+        ids = range(1, int(self.client.get(self.prefix + "ids") or 0) + 1)
+        fields = ("lane", "state", "attempts", "device_s")
+        rows = self.read(ids, lambda id, pipe: pipe.hmget(self.row_key(id), *fields))
+        states = [(State(state), int(attempts or 0)) for lane, state, attempts, _ in rows if lane != "baseline"]
+        judged = sum(state.final and attempts > 0 for state, attempts in states)
+        at_work = sum(state in (State.RUNNING, State.SCORED, State.MERGING) for state, _ in states)
+        unfinished = sum(not state.final for state, _ in states)
+        return Spent(judged + at_work, judged, unfinished - at_work, sum(float(row[3] or 0) for row in rows))
+
+    def events(self, after: str = "-", count: int = 1000) -> list[Event]:
+        """Up to `count` events, oldest first, that came after the event with this id (`-`: from the beginning)."""
+        start = after if after == "-" else f"({after}"
+        return [read_event(id, fields) for id, fields in self.client.xrange(self.prefix + "events", start, "+", count)]
+
+    def last_event(self) -> str:
+        """Id of the newest event, for `events(after=...)`."""
+        newest = self.client.xrevrange(self.prefix + "events", count=1)
+        return newest[0][0] if newest else "-"
+
+    # ---- after a crash -----------------------------------------------------------------------------------------------
+
+    def recover(self) -> list[str]:
+        """Take back what dead workers held. Only for a launcher that holds the campaign's lock.
+
+        Returns:
+            A line for each experiment that was taken back.
+        """
+        lines: list[str] = []
+        for id in [int(id) for id in self.client.zrange(self.state_key(State.CLAIMED), 0, -1)]:
+            self.release(id)
+            lines.append(f"#{id} was being written when the last launcher ended: proposed again")
+        return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
+
+    def requeue_orphans(self) -> list[int]:
+        """running → queued for every run whose lease is over; the attempt is not counted. Returns their ids."""
+        ids: list[int] = self.run("requeue_orphans")
+        return ids
+
+    # ---- Redis -------------------------------------------------------------------------------------------------------
+
+    def run(self, name: str, *args: str | int | float) -> Any:
+        return scripts.run(self.client, name, self.prefix, *args)
+
+    def row_key(self, id: int) -> str:
+        return f"{self.prefix}experiment:{id}"
+
+    def state_key(self, state: State) -> str:
+        return f"{self.prefix}state:{state}"
+
+    def read(self, items: Iterable[T], ask: Callable[[T, Any], object]) -> list[Any]:
+        """One answer for each item, all read at the same moment."""
+        with self.client.pipeline(transaction=True) as pipe:
+            for item in items:
+                ask(item, pipe)
+            answers: list[Any] = pipe.execute()
+            return answers
+
+    def rows(self, ids: Iterable[int]) -> list[Experiment]:
+        """The rows of these ids that exist."""
+        ids = list(ids)
+
+        def ask(id: int, pipe: Any) -> None:
+            pipe.hgetall(self.row_key(id))
+            pipe.lrange(f"{self.prefix}measurements:{id}", 0, -1)
+
+        answers = self.read(ids, ask)
+        found = zip(ids, answers[::2], answers[1::2], strict=True)
+        return [read_experiment(self.name, id, row, measurements) for id, row, measurements in found if row]
+
+    def found(self, id: int | None) -> Experiment | None:
+        return None if id is None else self.experiment(id)
+
+    def oldest(self, state: State) -> Experiment | None:
+        first = self.client.zrange(self.state_key(state), 0, 0)
+        return self.experiment(int(first[0])) if first else None
+
+
+def outcome_of(measurement: Measurement) -> tuple[str, str]:
+    """Where a measurement leads (a state, or `host` for a failure of ours) and the note that says why."""
+    failure = measurement.failure
+    if failure is None:
+        return State.SCORED, ""
+    note = f"{failure.kind}: {failure.message}"
+    if failure.kind.ours:
+        return "host", note
+    return State.INVALID if failure.kind == FailureKind.INVALID else State.CRASHED, note
+
+
+def device_seconds(measurement: Measurement) -> float:
+    """Seconds that a measurement kept the device busy."""
+    phases = (measurement.startup_seconds, measurement.train_seconds, measurement.score_seconds)
+    return sum(seconds for seconds in phases if seconds is not None)

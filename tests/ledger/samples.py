@@ -1,0 +1,58 @@
+"""Small records to put into a ledger."""
+
+import hashlib
+
+from records import Campaign, Candidate, Failure, FailureKind, Hashes, Hypothesis, Measurement, Review
+
+BASE = "b" * 40
+APPROVED = Review(approved=True, code="ok", reason="one change, as promised")
+REFUSED = Review(approved=False, code="seed_only", reason="only a seed differs")
+
+
+def sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def campaign(name: str, base: str = BASE) -> Campaign:
+    return Campaign(
+        name=name,
+        org="test",
+        org_id="0",
+        base=base,
+        dataset="1",
+        budget_s=1.0,
+        seed=0,
+        created_at="2026-01-01T00:00:00Z",
+    )
+
+
+def idea(title: str = "MATRIX_LR 0.04 → 0.06") -> Hypothesis:
+    return Hypothesis(title=title, change="set MATRIX_LR to 0.06", knobs={"MATRIX_LR": 0.06})
+
+
+def program(source: str, parent: str = BASE) -> Candidate:
+    sha256 = sha256_of(source)
+    return Candidate(parent=parent, source=source, source_sha256=sha256, meaning_sha256=sha256, diff="")
+
+
+def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
+    return Measurement(
+        run_id=run_id,
+        status="ok",
+        val_bpb=val_bpb,
+        budget_s=1.0,
+        startup_seconds=0.5,
+        train_seconds=1.0,
+        score_seconds=0.25,
+        peak_memory_mb=2048.0,
+        seed=1,
+        engine="runc",
+        device="cpu",
+        hashes=Hashes(source=sha256_of(source), prepare="", image="", dataset="", tokenizer="", scorer=""),
+        started_at="2026-01-01T00:00:00Z",
+    )
+
+
+def failed(source: str, kind: FailureKind, run_id: str = "r1") -> Measurement:
+    failure = Failure(kind=kind, message="it went wrong")
+    return scored(source, 0.0, run_id).model_copy(update={"status": kind.value, "val_bpb": None, "failure": failure})

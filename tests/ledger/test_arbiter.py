@@ -1,0 +1,231 @@
+"""What won lands exactly once, exactly as it was measured, wherever the arbiter dies."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from ledger import Ledger
+from ledger.arbiter import Arbiter
+from ledger.champion import Champion
+from ledger.lease import Lease
+from ledger.verdict import keep_if_lower
+from records import FailureKind, State
+from tests.ledger.conftest import Org
+from tests.ledger.repository import START, Repository
+from tests.ledger.samples import APPROVED, campaign, failed, program, scored, sha256_of
+
+
+class Night:
+    """A campaign with a measured start, a branch, and an arbiter that can be replaced."""
+
+    def __init__(self, client: redis.Redis, lease: Lease, repository: Repository):
+        self.repository = repository
+        self.champion = Champion(repository.root, "night")
+        self.start = self.champion.start(START)
+        self.ledger = Ledger(client, "night")
+        self.ledger.create(campaign("night", self.start))
+        self.org = Org(self.ledger, lease)
+        self.org.baseline(1.0, self.start, START)
+
+    def arbiter(self) -> Arbiter:
+        """A fresh one, as after a crash."""
+        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower)
+
+    def scored(self, source: str, val_bpb: float) -> int:
+        return self.org.scored(source, val_bpb, self.champion.head())
+
+    def settle(self) -> None:
+        while self.arbiter().step():
+            pass
+
+    def commits(self) -> list[str]:
+        """Commits since the start, oldest first."""
+        return self.repository.git("rev-list", "--reverse", f"{self.start}..{self.champion.branch}").split()
+
+
+@pytest.fixture
+def night(client: redis.Redis, lease: Lease, tmp_path: Path) -> Night:
+    return Night(client, lease, Repository(tmp_path / "lab"))
+
+
+def test_an_arbiter_without_work_says_so(night: Night) -> None:
+    assert night.arbiter().step() is False
+
+
+def test_a_start_that_nobody_measured_is_queued(client: redis.Redis, lease: Lease, tmp_path: Path) -> None:
+    champion = Champion(Repository(tmp_path / "lab").root, "night")
+    start = champion.start(START)
+    ledger = Ledger(client, "night")
+    ledger.create(campaign("night", start))
+    for _ in range(3):
+        Arbiter(ledger, champion, keep_if_lower).step()
+    (baseline,) = ledger.experiments()
+    assert (baseline.lane, baseline.state) == ("baseline", State.QUEUED)
+    assert baseline.candidate is not None and baseline.candidate.source == START
+
+
+def test_a_better_candidate_lands_as_it_was_measured(night: Night) -> None:
+    id = night.scored("LR = 0.5\n", 0.9)
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert (row.state, row.commit) == (State.MERGED, night.champion.head())
+    assert night.commits() == [row.commit]
+    assert night.champion.landed_source_sha256(night.champion.head()) == sha256_of("LR = 0.5\n")
+    assert night.repository.git("diff-tree", "-r", "--name-only", night.start, night.champion.head()) == "train.py"
+    assert [m.val_bpb for m in night.ledger.champion_score()] == [0.9]
+
+
+def test_a_merge_says_in_trailers_what_it_is(night: Night) -> None:
+    id = night.scored("LR = 0.5\n", 0.9)
+    night.settle()
+    trailers = night.repository.git("show", "-s", "--format=%(trailers:only,unfold)", night.champion.branch)
+    assert dict(line.split(": ", 1) for line in trailers.splitlines() if line) == {
+        "Experiment": str(id),
+        "Campaign": "night",
+        "Val-Bpb": "0.9",
+        "Parent-Val-Bpb": "1.0",
+        "Run-Id": f"run-{id}",
+        "Source-Sha256": sha256_of("LR = 0.5\n"),
+    }
+
+
+def test_a_title_cannot_forge_a_trailer(night: Night) -> None:
+    id = night.org.propose("better\n\nVal-Bpb: 0.1\nExperiment: 99")
+    night.ledger.claim("coder")
+    night.ledger.code(id, program("LR = 0.5\n", night.start), {})
+    night.ledger.review(id, APPROVED, {})
+    night.org.take(night.start)
+    night.ledger.record(id, night.org.lease, scored("LR = 0.5\n", 0.9))
+    night.settle()
+    values = night.repository.git("show", "-s", "--format=%(trailers:key=Val-Bpb,valueonly)", night.champion.branch)
+    assert values.split() == ["0.9"]
+
+
+def test_a_worse_candidate_is_discarded_and_the_branch_stays(night: Night) -> None:
+    id = night.scored("LR = 9\n", 1.1)
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert row.state == State.DISCARDED
+    assert row.verdict is not None and not row.verdict.merge
+    assert night.commits() == []
+
+
+def test_two_winners_over_one_parent_are_not_both_merged(night: Night) -> None:
+    first, second = night.scored("LR = 0.5\n", 0.9), night.scored("LR = 0.4\n", 0.8)
+    night.settle()
+    assert night.ledger.experiment(first).state == State.MERGED
+    row = night.ledger.experiment(second)
+    assert (row.state, row.note) == (State.PROPOSED, "rebase: champion moved")
+    assert len(night.commits()) == 1
+
+
+def test_a_measurement_of_another_program_never_lands(night: Night) -> None:
+    id = night.org.running("LR = 0.5\n", night.start)
+    night.ledger.record(id, night.org.lease, scored("LR = 0.1\n", 0.5))
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert row.state == State.DISCARDED
+    assert row.verdict is not None and "not the one that would land" in row.verdict.reason
+    assert night.commits() == []
+
+
+# ---- crashes ---------------------------------------------------------------------------------------------------------
+
+
+def decided(night: Night, id: int) -> None:
+    """Dies after the verdict and the commit object, before the intent."""
+    night.champion.prepare(night.start, "LR = 0.5\n", "experiment\n")
+
+
+def intended(night: Night, id: int) -> str:
+    """Dies after the intent, before git."""
+    experiment = night.ledger.experiment(id)
+    verdict = keep_if_lower(night.ledger.champion_score(), experiment.measurements[-1])
+    commit = night.champion.prepare(night.start, "LR = 0.5\n", "experiment\n")
+    night.ledger.intend_merge(id, verdict, night.start, commit)
+    return commit
+
+
+def landed(night: Night, id: int) -> None:
+    """Dies after git, before `merged`."""
+    assert night.champion.land(night.start, intended(night, id))
+
+
+def landed_and_built_upon(night: Night, id: int) -> None:
+    """As before, and somebody commits on top before the next arbiter comes."""
+    landed(night, id)
+    night.repository.commit_on(night.champion.branch, "LR = 7\n")
+
+
+@pytest.mark.parametrize("crash", [decided, intended, landed, landed_and_built_upon])
+def test_a_crash_between_any_two_steps_ends_merged_exactly_once(
+    night: Night, crash: Callable[[Night, int], object]
+) -> None:
+    id = night.scored("LR = 0.5\n", 0.9)
+    crash(night, id)
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert row.state == State.MERGED and row.commit is not None
+    assert night.ledger.intent() is None
+    landed = [c for c in night.commits() if night.champion.landed_source_sha256(c) == sha256_of("LR = 0.5\n")]
+    assert landed == [row.commit] == night.commits()[:1]
+    assert [e.kind for e in night.ledger.events()].count("merging→merged") == 1
+
+
+# ---- somebody else's commits -----------------------------------------------------------------------------------------
+
+
+def test_a_commit_that_comes_first_makes_the_merge_start_over(night: Night) -> None:
+    id = night.scored("LR = 0.5\n", 0.9)
+    intended(night, id)
+    theirs = night.repository.commit_on(night.champion.branch, "LR = 7\n")
+    night.settle()
+    assert night.ledger.experiment(id).state == State.PROPOSED
+    assert night.champion.head() == theirs
+
+
+def test_a_commit_by_hand_is_measured_and_becomes_the_score_to_beat(night: Night) -> None:
+    theirs = night.repository.commit_on(night.champion.branch, "LR = 7\n")
+    early = night.org.scored("LR = 0.5\n", 0.95, theirs)
+    night.settle()
+    assert night.ledger.experiment(early).state == State.SCORED, "nothing is judged against a score nobody measured"
+    (baseline,) = night.ledger.experiments(states=[State.QUEUED])
+    assert night.org.take(theirs) == baseline.id
+    night.ledger.record(baseline.id, night.org.lease, scored("LR = 7\n", 0.94))
+    assert night.ledger.champion_commit() == theirs
+    night.settle()
+    row = night.ledger.experiment(early)
+    assert row.state == State.DISCARDED
+    assert row.verdict is not None and row.verdict.champion_bpb == 0.94
+
+
+def test_a_branch_set_back_to_an_earlier_start_is_measured_afresh(night: Night) -> None:
+    night.scored("LR = 0.5\n", 0.9)
+    night.settle()
+    night.repository.git("update-ref", f"refs/heads/{night.champion.branch}", night.start)
+    night.settle()
+    (again,) = night.ledger.experiments(states=[State.QUEUED])
+    assert again.lane == "baseline"
+    assert night.org.take(night.start) == again.id
+    night.ledger.record(again.id, night.org.lease, scored(START, 1.01))
+    assert night.ledger.champion_commit() == night.start
+
+
+def test_scores_of_earlier_programs_do_not_count_for_the_champion(night: Night) -> None:
+    first = night.scored("LR = 0.5\n", 0.9)
+    second = night.scored("LR = 0.4\n", 0.5)
+    night.settle()
+    night.ledger.claim("coder")
+    head = night.champion.head()
+    night.ledger.code(second, program("LR = 0.3\n", head), {})
+    night.ledger.review(second, APPROVED, {})
+    night.org.take(head)
+    night.ledger.record(second, night.org.lease, failed("LR = 0.3\n", FailureKind.ENGINE_LOST))
+    night.org.take(head)
+    night.ledger.record(second, night.org.lease, scored("LR = 0.3\n", 0.8))
+    night.settle()
+    assert night.ledger.experiment(first).state == State.MERGED
+    assert night.ledger.experiment(second).state == State.MERGED
+    assert [m.val_bpb for m in night.ledger.champion_score()] == [0.8]

@@ -1,0 +1,72 @@
+"""What a newcomer gets wrong ends as one line that says what to do, with its documented exit code."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.orgs.lab import ROOT, run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["run"],
+        ["launch"],
+        ["resume"],
+        ["report"],
+        ["ledger"],
+        ["ledger", "list"],
+        ["ledger", "show"],
+        ["ledger", "export"],
+    ],
+    ids=lambda a: " ".join(a) or "top",
+)
+def test_every_command_has_help_with_an_example(arguments: list[str]):
+    helped = run(ROOT, *arguments, "--help")
+    assert helped.returncode == 0
+    assert "Example:" in helped.stdout or "Exit codes" in helped.stdout
+
+
+def refused(lab: Path, *arguments: str) -> tuple[int, str]:
+    ended = run(lab, *arguments)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode, ended.stderr
+
+
+def test_outside_a_clone_the_line_says_so(tmp_path: Path):
+    code, line = refused(tmp_path, "launch", "orgs/demo.toml")
+    assert code == 2 and "clone of autoresearch-org" in line
+
+
+def bare_lab(root: Path) -> Path:
+    for name in ("train.py", "prepare.py", "program.md"):
+        (root / name).write_text("")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+def test_a_missing_org_file_is_named(tmp_path: Path):
+    code, line = refused(bare_lab(tmp_path), "launch", "orgs/nope.toml")
+    assert code == 2 and "orgs/nope.toml" in line
+
+
+def test_an_empty_ledger_says_what_to_run(tmp_path: Path):
+    code, line = refused(bare_lab(tmp_path), "ledger", "list")
+    assert code == 3 and "autoresearch-org launch" in line
+
+
+def test_an_unreadable_train_py_is_named(tmp_path: Path):
+    code, line = refused(bare_lab(tmp_path), "run", "missing.py")
+    assert code == 2 and "missing.py" in line
+
+
+def test_an_unknown_profile_names_the_known_ones(tmp_path: Path):
+    code, line = refused(bare_lab(tmp_path), "run", "train.py", "--profile", "tpu")
+    assert code == 2 and "cpu, small, h100" in line
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path):
+    code, line = refused(bare_lab(tmp_path), "ledger", "list", "--redis", "redis://:secret@127.0.0.1:1/0")
+    assert code == 3 and "127.0.0.1:1" in line and "secret" not in line

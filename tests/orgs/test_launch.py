@@ -1,0 +1,197 @@
+"""A campaign end to end, with nothing replaced: real containers, real Ray, real Redis, real git."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ledger import Ledger
+from ledger.server import open_redis
+from records import Experiment, State
+from tests.components import require
+from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    require(
+        os.geteuid() == 0 and shutil.which("runc") is not None,
+        "campaigns here run under runc as root: apt-get install runc",
+    )
+    return make_lab(tmp_path)
+
+
+def rows(lab: Path) -> list[dict[str, Any]]:
+    listed = run(lab, "ledger", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    return json.loads(listed.stdout)
+
+
+def experiments(lab: Path) -> list[Experiment]:
+    with open_redis(lab / ".autoresearch") as server:
+        names = Ledger.campaigns(server.client)
+        return Ledger(server.client, names[-1]).experiments() if names else []
+
+
+def git(lab: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=lab, check=True, capture_output=True, text=True).stdout
+
+
+def left_behind(lab: Path) -> list[str]:
+    """Processes, mounts, cgroups and run directories that name the lab."""
+    found = [
+        " ".join(p.info["cmdline"])[:160]
+        for p in psutil.process_iter(["cmdline", "cwd"])
+        if str(lab) in " ".join(p.info["cmdline"] or [])
+    ]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab) in line]
+    found += [str(path) for path in (lab / ".autoresearch" / "runs").glob("*")]
+    return found
+
+
+def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_nothing_behind(lab: Path):
+    before = git(lab, "status", "--porcelain"), git(lab, "rev-parse", "HEAD"), (lab / ".git" / "index").read_bytes()
+    launched = run(lab, "launch", "orgs/tiny.toml")
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert "2 experiments judged" in launched.stdout
+
+    listed = rows(lab)
+    baseline = next(row for row in listed if row["lane"] == "baseline")
+    judged = [
+        row
+        for row in listed
+        if row["lane"] == "improve" and row["state"] in ("merged", "discarded", "crashed", "invalid")
+    ]
+    assert baseline["state"] == "merged" and baseline["val_bpb"] > 0
+    assert len(judged) == 2
+
+    merged = [row for row in judged if row["state"] == "merged"]
+    branch = "autoresearch/" + json.loads(run(lab, "ledger", "show", "1", "--json").stdout)["campaign"]
+    commits = git(lab, "rev-list", f"HEAD..{branch}").split()
+    assert [row["commit"] for row in merged] == list(reversed(commits))
+    for row in merged:
+        shown = json.loads(run(lab, "ledger", "show", str(row["id"]), "--json").stdout)
+        assert git(lab, "show", f"{row['commit']}:train.py") == shown["candidate"]["source"]
+        assert f"Experiment: {row['id']}" in git(lab, "log", "-1", "--format=%B", row["commit"])
+
+    after = git(lab, "status", "--porcelain"), git(lab, "rev-parse", "HEAD"), (lab / ".git" / "index").read_bytes()
+    assert after == before
+    assert left_behind(lab) == []
+
+    exported = run(lab, "ledger", "export", "results.tsv")
+    assert exported.returncode == 0
+    lines = (lab / "results.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    assert len(lines) >= 4 and all(len(line.split("\t")) == 5 for line in lines)
+    assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
+
+
+def test_a_killed_runner_and_then_a_killed_launcher_lose_nothing(lab: Path):
+    process = start(lab, "launch", "orgs/tiny.toml")
+    try:
+        wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
+        runner = next(
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if "runner" in " ".join(p.info["cmdline"] or []) and within(p, process.pid)
+        )
+        os.kill(runner.pid, signal.SIGKILL)
+        wait_until(lambda: any(e.score for e in experiments(lab)), "the baseline, measured by the restarted runner")
+        kept = [e for e in experiments(lab) if e.score]
+    finally:
+        kill_tree(process)
+
+    again = run(lab, "launch", "orgs/tiny.toml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "going on with campaign" in again.stdout
+    after = {e.id: e for e in experiments(lab)}
+    for experiment in kept:
+        assert after[experiment.id].measurements[: len(experiment.measurements)] == experiment.measurements
+    assert sum(e.state.final and e.lane == "improve" and e.attempts > 0 for e in after.values()) == 2
+    assert left_behind(lab) == []
+
+
+def within(process: psutil.Process, ancestor: int) -> bool:
+    try:
+        return any(parent.pid == ancestor for parent in process.parents())
+    except psutil.Error:
+        return False
+
+
+def kill_tree(process: "subprocess.Popen[str]") -> None:
+    """kill -9 of the launcher and of everything below it, its Ray included."""
+    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    kill_group(process)
+    for child in below:
+        try:
+            child.kill()
+        except psutil.Error:
+            continue
+
+
+def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path):
+    process = start(lab, "launch", "orgs/tiny.toml")
+    wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130, (lab / "launch.log").read_text()
+    assert all(e.state != State.RUNNING for e in experiments(lab))
+    assert any(e.score for e in experiments(lab)), "draining finishes what runs"
+    assert left_behind(lab) == []
+    again = run(lab, "launch", "orgs/tiny.toml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "going on with campaign" in again.stdout
+
+
+def test_a_train_py_that_fails_stops_the_launch_with_its_reason(lab: Path):
+    (lab / "train.py").write_text((lab / "train.py").read_text().replace("def main(", "def main_is_gone("))
+    launched = run(lab, "launch", "orgs/tiny.toml")
+    assert launched.returncode == 5, launched.stdout + launched.stderr
+    assert "train.py itself fails" in launched.stderr and "Traceback" not in launched.stderr
+
+
+def test_without_a_git_repository_the_line_says_what_to_run(lab: Path):
+    shutil.rmtree(lab / ".git")
+    launched = run(lab, "launch", "orgs/tiny.toml")
+    assert launched.returncode == 3, launched.stdout + launched.stderr
+    assert "git init" in launched.stderr and "Traceback" not in launched.stderr
+
+
+def test_run_measures_one_file_and_prints_json(lab: Path):
+    process = subprocess.run(
+        command("run", "train.py", "--dataset", ".autoresearch/datasets/local-cpu", "--budget-s", "1.5", "--engine", "runc", "--device", "cpu", "--json"),
+        cwd=lab, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    measured = json.loads(process.stdout)
+    assert measured["status"] == "ok" and measured["engine"] == "runc" and measured["failure"] is None
+    assert 0 < measured["val_bpb"] < 8 and measured["num_steps"] > 0
+    assert measured["startup_seconds"] > 0 and measured["score_seconds"] > 0 and measured["train_seconds"] > 0
+    assert len(measured["hashes"]["source"]) == 64
+    assert left_behind(lab) == []
+
+
+def test_a_candidate_that_crashes_ends_with_code_5_and_its_last_line(lab: Path):
+    (lab / "broken.py").write_text("raise ValueError('no such luck')\n")
+    process = run(
+        lab,
+        "run",
+        "broken.py",
+        "--dataset",
+        ".autoresearch/datasets/local-cpu",
+        "--engine",
+        "runc",
+        "--device",
+        "cpu",
+        "--json",
+    )
+    assert process.returncode == 5, process.stderr
+    failure = json.loads(process.stdout)["failure"]
+    assert failure["kind"] == "crash" and "no such luck" in failure["message"]
