@@ -7,11 +7,10 @@ Trains for the dataset's time budget, then hands the model over. Read it from to
 schedules, loop.
 """
 
+import copy
 import gc
 import math
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -55,6 +54,7 @@ FINAL_LR = 0.05  # of the peak, at the end
 # ----------------------------------------------------------------------------------------------------------------------
 # Model
 
+COMPUTE_DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # bf16 matmuls are slower than fp32 on most CPUs
 WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
 
 
@@ -97,7 +97,8 @@ class Attention(nn.Module):
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate.in_features]))
             v = v + gate.unsqueeze(-1) * value_embedding.view(B, T, self.heads, HEAD_DIM)
         q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
-        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2).to(q.dtype), self.window, self.blocks)
+        q, k, v = (heads.transpose(1, 2).to(COMPUTE_DTYPE) for heads in (q, k, v))
+        y = attend(q, k, v, self.window, self.blocks)
         return self.out(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -176,11 +177,16 @@ class GPT(nn.Module):
             table.weight.uniform_(-bound, bound)
 
     def forward(self, idx: Tensor) -> Tensor:
-        cos, sin = self.cos[: idx.size(1)], self.sin[: idx.size(1)]
-        x = first = norm(self.embedding(idx))
+        with torch.autocast(DEVICE, COMPUTE_DTYPE, enabled=DEVICE == "cuda"):
+            return self.logits(idx)
+
+    def logits(self, idx: Tensor) -> Tensor:
+        # The residual stream is in COMPUTE_DTYPE too: in float32 its traffic would cost more than the matrices.
+        cos, sin = (table[: idx.size(1)].to(COMPUTE_DTYPE) for table in (self.cos, self.sin))
+        x = first = norm(self.embedding(idx)).to(COMPUTE_DTYPE)
         for i, block in enumerate(self.blocks):
             x = self.residual_lambdas[i] * x + self.embedding_lambdas[i] * first
-            value_embedding = self.value_embeddings[str(i)](idx) if has_value_embedding(i) else None
+            value_embedding = self.value_embeddings[str(i)](idx).to(COMPUTE_DTYPE) if has_value_embedding(i) else None
             x = block(x, cos, sin, value_embedding)
         logits = self.unembedding(norm(x)).float()
         return SOFTCAP * torch.tanh(logits / SOFTCAP)
@@ -195,6 +201,7 @@ def build_model() -> nn.Module:
 # Optimiser: Muon for the matrices of the blocks, AdamW for everything else
 
 
+@torch.compile(dynamic=False, disable=DEVICE != "cuda")
 def orthogonalise(g: Tensor, steps: int) -> Tensor:
     """The nearest matrix with all singular values near 1, for each of [N, rows, columns], by a quintic Newton–Schulz
     iteration (Jordan et al., Muon, 2024)."""
@@ -273,33 +280,20 @@ def learning_rate(progress: float) -> float:
 # ----------------------------------------------------------------------------------------------------------------------
 # Training
 
-COMPUTE_DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # bf16 matmuls are slower than fp32 on most CPUs
 
-
-def autocast() -> AbstractContextManager[object]:
-    return torch.autocast(DEVICE, COMPUTE_DTYPE) if DEVICE == "cuda" else nullcontext()
-
-
-def loss_of(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean nats per token."""
-    with autocast():
-        logits = model(inputs)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+# Compiled together with the model: 2^18 tokens × 8,192 logits in float32 are 8 GiB for every copy that is not fused away.
+@torch.compile(dynamic=False, disable=DEVICE != "cuda")
+def nats_per_token(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
 def main() -> None:
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
     model = build_model()
+    warm_up(model)
     optimisers = build_optimisers(model)
-    forward: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False) if DEVICE == "cuda" else model
     accumulation = max(1, TOTAL_BATCH_TOKENS // (DEVICE_BATCH_SIZE * MAX_SEQ_LEN))
-
-    # Compile and warm up on made-up tokens: this time is not counted, and there is nothing to learn from yet.
-    dummy = torch.randint(VOCAB_SIZE, (DEVICE_BATCH_SIZE, MAX_SEQ_LEN), device=DEVICE)
-    for _ in range(2):
-        loss_of(forward, dummy, dummy).backward()
-    model.zero_grad(set_to_none=True)
     gc.collect()
     gc.freeze()  # what exists now lives to the end; collecting it again and again costs up to half a second a time
     gc.disable()
@@ -312,7 +306,7 @@ def main() -> None:
         set_schedule(optimisers, clock.progress, step)
         total = torch.zeros((), device=DEVICE)
         for _ in range(accumulation):
-            loss = loss_of(forward, *next(batches)) / accumulation
+            loss = nats_per_token(model, *next(batches)) / accumulation
             loss.backward()
             total += loss.detach()
         for optimiser in optimisers:
@@ -326,6 +320,19 @@ def main() -> None:
         if step > 3:
             slowest_s = max(slowest_s, clock.elapsed_s - began_s)
     submit(model, depth=DEPTH, flops_per_token=flops_per_token(model))
+
+
+def warm_up(model: nn.Module) -> None:
+    """Compile everything on made-up tokens, then put the weights back. The clock does not run yet, and there is no data."""
+    fresh = copy.deepcopy(model.state_dict())
+    optimisers = build_optimisers(model)
+    for _ in range(2):
+        tokens = torch.randint(VOCAB_SIZE, (DEVICE_BATCH_SIZE, MAX_SEQ_LEN), device=DEVICE)
+        nats_per_token(model, tokens, tokens).backward()
+        for optimiser in optimisers:
+            optimiser.step()
+    model.load_state_dict(fresh)
+    model.zero_grad(set_to_none=True)
 
 
 def flops_per_token(model: nn.Module) -> float:

@@ -1,0 +1,17 @@
+"""The sandbox: runs an untrusted train.py on this machine and returns a Measurement that can be trusted.
+
+Knows no org, no agent and no ledger. Reading order:
+
+    profile.py    every control that a container runs under, stated once
+    engines/      two ways to enforce it: `docker` and `runc`; image.py is the file system that they start
+    device.py     the CPU, or one GPU
+    dataset.py    a prepared dataset, verified
+    rundir.py     where a run's files lie, and whose they are; outbox.py: the only place that a candidate can write to
+    gate.py       the conversation with a running candidate: the clock is on this side
+    collect.py    takes one expected file from a hostile directory; weights.py looks at it without believing it
+    score.py      a second, fresh container scores the weights (inside/score.py runs there)
+    failure.py    the ways in which all this can end without a score, and how each is recognised
+    oversee.py    watches over a container while it trains or scores
+    measure.py    the story: train, collect, score
+    sweep.py      removes what a host process that died left behind
+"""

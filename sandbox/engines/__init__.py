@@ -1,0 +1,105 @@
+"""Container engines: two ways to enforce one launch profile. `pick_engine` takes the first that can enforce all of it."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from records import BadInput, MissingComponent
+from sandbox.failure import Ending
+from sandbox.outbox import Outbox
+from sandbox.profile import LaunchProfile
+
+
+class Container(Protocol):
+    """A started container. Its methods raise EngineLost when the engine does not do what it should."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended, at the latest after `timeout_s`."""
+        ...
+
+    def kill(self) -> None:
+        """End all its processes at once; returns when they are gone."""
+        ...
+
+    def ending(self) -> Ending:
+        """How it ended; call it after that."""
+        ...
+
+    def remove(self) -> None:
+        """Kill it if need be, and leave nothing of it behind."""
+        ...
+
+
+class Leftover(NamedTuple):
+    """A container that was found, and the run it was started for."""
+
+    name: str
+    run_id: str
+
+
+class Engine(Protocol):
+    name: str
+    version: str
+
+    @property
+    def image_hash(self) -> str:
+        """SHA-256 that identifies the file system which containers start from."""
+        ...
+
+    def start(self, profile: LaunchProfile) -> Container:
+        """Start a container under every control of the profile.
+
+        Raises:
+            EngineLost: it could not be started so.
+        """
+        ...
+
+    def outbox(self, folder: Path, profile: LaunchProfile) -> Outbox:
+        """A bounded place for what the container of this profile writes, read by the host when it is dead.
+
+        Args:
+            folder: a path that does not exist, for the engine to use.
+            profile: whose user owns the place and whose limits.out_bytes bound it.
+        """
+        ...
+
+    def leftovers(self) -> list[Leftover]:
+        """All containers (and what belongs to them) of this lab, running or not."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Kill and remove a container by its name."""
+        ...
+
+
+def pick_engine(name: str = "auto", *, state_dir: Path, image: str | None = None) -> Engine:
+    """The engine of that name, or with `auto` the first that works: docker, else runc.
+
+    Args:
+        name: `auto`, `docker` or `runc`.
+        state_dir: the lab's state directory; images and containers are kept apart by it.
+        image: name of a Docker image to use instead of the host's own Python.
+
+    Raises:
+        MissingComponent: no engine can enforce every control here; the message names what is missing and the fix.
+        BadInput: there is no engine of that name.
+    """
+    from sandbox.engines.docker import DockerEngine
+    from sandbox.engines.runc import RuncEngine
+
+    if name == "docker":
+        return DockerEngine.open(state_dir, image)
+    if name == "runc" and image is not None:
+        raise BadInput("the runc engine starts no Docker images: use engine docker, or no image")
+    if name == "runc":
+        return RuncEngine.open(state_dir)
+    if name != "auto":
+        raise BadInput(f"no container engine {name!r}: allowed are auto, docker, runc")
+    try:
+        return DockerEngine.open(state_dir, image)
+    except MissingComponent as docker:
+        if image is not None:
+            raise
+        try:
+            return RuncEngine.open(state_dir)
+        except MissingComponent as runc:
+            raise MissingComponent(f"no container engine can be used. docker: {docker}; runc: {runc}") from None

@@ -1,0 +1,358 @@
+"""Containers by a Docker daemon on this machine, through the Docker SDK."""
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from docker.api.client import APIClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest, LogConfig, Ulimit
+from docker.types import Mount as DockerMount
+from requests.exceptions import RequestException
+
+from records import FailureKind, MissingComponent
+from sandbox.engines import Leftover, cgroup
+from sandbox.engines.bundle import CPU_PERIOD_US
+from sandbox.failure import Ending, EngineLost, Faulted
+from sandbox.image import Image, build_image
+from sandbox.outbox import INODES, Outbox, TmpfsOutbox
+from sandbox.profile import MASKED_PATHS, READONLY_PATHS, SECCOMP, LaunchProfile, Mount, lab_id, run_of
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+LABEL = "autoresearch.lab"
+POLL_S = 0.05
+KILL_S = 10.0
+
+NEEDED = {
+    "MemoryLimit": "memory limits",
+    "PidsLimit": "pids limits",
+    "CpuCfsQuota": "cpu limits",
+}
+
+
+class DockerImage(NamedTuple):
+    id: str
+    """Digest by which the daemon knows it."""
+    sha256: str
+    """What is recorded with a measurement."""
+    python: str
+    mounts: tuple[Mount, ...]
+
+
+class DockerEngine:
+    name = "docker"
+
+    def __init__(self, client: APIClient, version: str, lab: str, image: DockerImage, privileged: bool):
+        self.client = client
+        self.version = version
+        self.lab = lab
+        self.image = image
+        self.privileged = privileged
+        """This process may mount file systems."""
+
+    @classmethod
+    def open(cls, state_dir: Path, image: str | None = None) -> "DockerEngine":
+        """Connect to the daemon that DOCKER_HOST names.
+
+        Args:
+            state_dir: the lab's state directory.
+            image: name of an image made from docker/Dockerfile; the host's own Python serves when None.
+
+        Raises:
+            MissingComponent: no daemon answers, it cannot enforce every control of a launch profile, or has no such image.
+        """
+        host = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
+        if not host.startswith("unix://"):
+            raise MissingComponent(f"DOCKER_HOST is {host}: candidates need a daemon on this machine (unix://…)")
+        try:
+            client = APIClient(base_url=host, version="auto", timeout=60)
+            info = cast(dict[str, Any], client.info())
+        except (DockerException, RequestException):
+            raise MissingComponent(
+                f"no Docker daemon answers at {host} (start it, or add this user to group docker)"
+            ) from None
+        if missing := missing_controls(info):
+            raise MissingComponent(
+                f"the Docker daemon at {host} cannot enforce {', '.join(missing)} (rootless or no cgroups?)"
+            )
+        try:
+            found = import_image(client, build_image(state_dir)) if image is None else named_image(client, image)
+        except (DockerException, RequestException) as error:
+            raise MissingComponent(f"the Docker daemon does not take the image: {error}") from None
+        return cls(client, str(info["ServerVersion"]), lab_id(state_dir), found, os.geteuid() == 0)
+
+    @property
+    def image_hash(self) -> str:
+        return self.image.sha256
+
+    def start(self, profile: LaunchProfile) -> "DockerContainer":
+        try:
+            created = self.client.create_container(
+                self.image.id,
+                command=list(profile.arguments),
+                entrypoint=[self.image.python],
+                name=profile.name,
+                hostname="lab",
+                user=f"{profile.uid}:{profile.uid}",
+                working_dir="/lab",
+                environment=dict(profile.environment),
+                labels={LABEL: self.lab},
+                network_disabled=True,
+                host_config=self._host_config(profile),
+            )
+            container = DockerContainer(self, profile.name, str(created["Id"]))
+            self.client.start(container.id)
+        except (DockerException, RequestException) as error:
+            self.remove(profile.name)
+            raise EngineLost(f"docker did not start the container: {error}") from None
+        return container
+
+    def _host_config(self, profile: LaunchProfile) -> dict[str, Any]:
+        limits = profile.limits
+        config = cast(
+            dict[str, Any],
+            self.client.create_host_config(
+                mounts=[_mount(mount) for mount in (*self.image.mounts, *profile.mounts)],
+                tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}"},
+                shm_size=limits.shm_bytes,
+                network_mode="none",
+                ipc_mode="private",
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges:true", f"seccomp={SECCOMP.read_text()}"],
+                mem_limit=limits.memory_bytes,
+                memswap_limit=limits.memory_bytes,
+                pids_limit=limits.pids,
+                cpu_period=CPU_PERIOD_US,
+                cpu_quota=int(limits.cpus * CPU_PERIOD_US),
+                oom_score_adj=500,
+                ulimits=[
+                    Ulimit(name="nofile", soft=limits.nofile, hard=limits.nofile),
+                    Ulimit(name="fsize", soft=profile.file_bytes, hard=profile.file_bytes),
+                    Ulimit(name="core", soft=0, hard=0),
+                ],
+                log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
+                device_requests=_device_requests(profile),
+            ),
+        )
+        # The SDK has no arguments for these.
+        return config | {
+            "CgroupnsMode": "private",
+            "MaskedPaths": list(MASKED_PATHS),
+            "ReadonlyPaths": list(READONLY_PATHS),
+        }
+
+    def outbox(self, folder: Path, profile: LaunchProfile) -> Outbox:
+        if self.privileged:
+            return TmpfsOutbox(folder, uid=profile.uid, size_bytes=profile.limits.out_bytes)
+        return VolumeOutbox(self, profile)
+
+    def leftovers(self) -> list[Leftover]:
+        ours = {"label": f"{LABEL}={self.lab}"}
+        try:
+            containers = self.client.containers(all=True, filters=ours)
+            volumes = self.client.volumes(filters=ours)["Volumes"] or []
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker does not list what it holds: {error}") from None
+        names = {str(c["Names"][0]).lstrip("/") for c in containers} | {str(v["Name"]) for v in volumes}
+        return [Leftover(name, run_of(name, self.lab)) for name in sorted(names)]
+
+    def remove(self, name: str) -> None:
+        """Remove the container of that name, and the volume: either may not be there."""
+        remove_container, remove_volume = self.client.remove_container, self.client.remove_volume
+        for remove in (partial(remove_container, name, force=True, v=True), partial(remove_volume, name, force=True)):
+            try:
+                remove()
+            except NotFound:
+                continue
+            except (DockerException, RequestException) as error:
+                raise EngineLost(f"docker does not remove {name}: {error}") from None
+
+
+def missing_controls(info: dict[str, Any]) -> list[str]:
+    """Controls of a launch profile that a daemon with this `docker info` would ignore."""
+    security = [str(option) for option in info.get("SecurityOptions") or []]
+    missing = [control for key, control in NEEDED.items() if not info.get(key)]
+    if not any(option.startswith("name=seccomp") for option in security):
+        missing.append("seccomp")
+    if info.get("CgroupDriver") in (None, "", "none"):
+        missing.append("cgroups")
+    # Where there is no swap, none has to be limited.
+    if not info.get("SwapLimit") and len(Path("/proc/swaps").read_text().splitlines()) > 1:
+        missing.append("swap limits")
+    if (info.get("OSType"), info.get("Architecture")) != ("linux", "x86_64"):
+        missing.append("the system calls of linux/x86_64")
+    return missing
+
+
+def import_image(client: APIClient, image: Image) -> DockerImage:
+    """Give the daemon the root directory as an image, once."""
+    name = f"autoresearch-host:{image.rootfs.name}"
+    try:
+        identifier = client.inspect_image(name)["Id"]
+    except ImageNotFound:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(image.rootfs, arcname=".", filter=_owned_by_root)
+        client.import_image_from_data(buffer.getvalue(), repository="autoresearch-host", tag=image.rootfs.name)
+        identifier = client.inspect_image(name)["Id"]
+    return DockerImage(str(identifier), image.sha256, image.python, image.mounts)
+
+
+def named_image(client: APIClient, name: str) -> DockerImage:
+    """An image that brings a Python of its own. It is started by its digest, whatever its name comes to mean later.
+
+    Raises:
+        MissingComponent: the daemon has none of that name.
+    """
+    try:
+        identifier = str(client.inspect_image(name)["Id"])
+    except ImageNotFound:
+        raise MissingComponent(f"no Docker image {name} (docker build -t {name} -f docker/Dockerfile .)") from None
+    return DockerImage(identifier, identifier.removeprefix("sha256:"), "python", ())
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    return member
+
+
+def _mount(mount: Mount) -> DockerMount:
+    if not mount.source.is_absolute():
+        return DockerMount(mount.target, str(mount.source), type="volume", read_only=mount.read_only, no_copy=True)
+    rendered = DockerMount(
+        mount.target, str(mount.source), type="bind", read_only=mount.read_only, propagation="rprivate"
+    )
+    # What is mounted below the source stays out: Docker would let it in, and writable.
+    rendered["BindOptions"]["NonRecursive"] = True
+    return rendered
+
+
+def _device_requests(profile: LaunchProfile) -> list[DeviceRequest]:
+    if profile.device.gpu is None:
+        return []
+    return [DeviceRequest(driver="cdi", device_ids=[f"nvidia.com/gpu={profile.device.gpu.uuid}"])]
+
+
+class DockerContainer:
+    def __init__(self, engine: DockerEngine, name: str, identifier: str):
+        self.engine = engine
+        self.name = name
+        self.id = identifier
+        self._peak_bytes: int | None = None
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            return cast(dict[str, Any], self.engine.client.inspect_container(self.id)["State"])
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker lost container {self.name}: {error}") from None
+
+    def wait(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            state = self._state()
+            if not state["Running"]:
+                return True
+            # Docker forgets the high-water mark at the end, so it is read while the container runs.
+            peak = cgroup.peak_memory_bytes(cgroup.of_process(int(state["Pid"])))
+            self._peak_bytes = max(peak or 0, self._peak_bytes or 0) or None
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(POLL_S, left_s))
+
+    def kill(self) -> None:
+        try:
+            self.engine.client.kill(self.id)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # 409: it has ended already
+                raise EngineLost(f"docker does not kill container {self.name}: {error}") from None
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker does not kill container {self.name}: {error}") from None
+        if not self.wait(KILL_S):
+            raise EngineLost(f"container {self.name} survives SIGKILL")
+
+    def ending(self) -> Ending:
+        state = self._state()
+        try:
+            log = self.engine.client.logs(self.id, stdout=True, stderr=True, tail=200)
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker lost the log of container {self.name}: {error}") from None
+        text = cast(bytes, log)[-64 * 1024 :].decode(errors="replace")
+        return Ending(int(state["ExitCode"]), bool(state["OOMKilled"]), self._peak_bytes, text)
+
+    def remove(self) -> None:
+        self.engine.remove(self.name)
+
+
+class VolumeOutbox:
+    """A volume in memory, for users who may not mount: it lives as long as a container has it mounted.
+
+    So a second container, of ours and idle, holds it until the host has read what the candidate's one left.
+    """
+
+    def __init__(self, engine: DockerEngine, profile: LaunchProfile):
+        self.engine = engine
+        self.uid = profile.uid
+        limits = profile.limits
+        holder = replace(profile, phase=f"{profile.phase}holder", arguments=("-c", "import signal; signal.pause()"))
+        self.name = holder.name
+        self.source = Path(holder.name)
+        options = (
+            f"size={limits.out_bytes},nr_inodes={INODES},uid={self.uid},gid={self.uid},mode=0700,nosuid,nodev,noexec"
+        )
+        tmpfs = {"type": "tmpfs", "device": "tmpfs", "o": options}
+        try:
+            engine.client.create_volume(self.name, driver="local", driver_opts=tmpfs, labels={LABEL: engine.lab})
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker does not make a volume: {error}") from None
+        self.holder = engine.start(replace(holder, mounts=(Mount(self.source, "/out", read_only=False),)))
+
+    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
+        if self.holder.wait(0.0):
+            raise EngineLost(f"container {self.name}, which held the volume, has ended")
+        try:
+            chunks, _ = self.engine.client.get_archive(self.name, f"/out/{name}")
+        except NotFound:
+            raise Faulted(FailureKind.NO_SUBMIT, f"it said it was done but left no {name}") from None
+        except (DockerException, RequestException) as error:
+            raise EngineLost(f"docker does not hand out {name}: {error}") from None
+        with tempfile.TemporaryFile(dir=into.parent) as spool:
+            for chunk in chunks:
+                spool.write(chunk)
+                if spool.tell() > limit_bytes + 2**20:
+                    raise Faulted(FailureKind.INVALID, f"{name} is over the limit of {limit_bytes} bytes")
+            spool.seek(0)
+            extract(spool, name, into, uid=self.uid, limit_bytes=limit_bytes)
+
+    def remove(self) -> None:
+        self.engine.remove(self.name)
+
+
+def extract(spool: IO[bytes], name: str, into: Path, *, uid: int, limit_bytes: int) -> None:
+    """Copy the one member of an archive that the daemon made to the new file `into`.
+
+    Raises:
+        Faulted: it is not a regular file of the run's user and of limited size (invalid).
+    """
+    try:
+        with tarfile.open(fileobj=spool, mode="r:") as archive:
+            member = archive.next()
+            if member is None or not member.isreg() or member.uid != uid or member.size > limit_bytes:
+                raise Faulted(
+                    FailureKind.INVALID,
+                    f"{name} is not a regular file of the run's user of at most {limit_bytes} bytes",
+                )
+            content = archive.extractfile(member)
+            assert content is not None, "regular members have content"
+            with into.open("xb") as copy:
+                shutil.copyfileobj(content, copy)
+    except tarfile.TarError:
+        raise Faulted(FailureKind.INVALID, f"{name} cannot be read") from None

@@ -1,0 +1,270 @@
+"""One measurement: train in one container, score in another, tell what came of it."""
+
+import hashlib
+import json
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from records import SOURCE_LIMIT_BYTES, Failure, FailureKind, Hashes, Measurement, Progress, Refusal
+from sandbox.dataset import Dataset
+from sandbox.device import Device
+from sandbox.engines import Container, Engine
+from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
+from sandbox.gate import Gate
+from sandbox.outbox import Outbox
+from sandbox.oversee import Timing, Training, await_scored
+from sandbox.profile import LaunchProfile, Limits, Mount, lab_id
+from sandbox.rundir import run_directory
+from sandbox.score import INSIDE, NATS, Score, bits_per_byte, read_nats, scorer_sha256, size_bytes, write_rows
+from sandbox.weights import count_parameters
+
+PREPARE = Path(__file__).parents[1] / "prepare.py"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass
+class Notes:
+    """What a run has come to so far: a failed one tells it too."""
+
+    timing: Timing = field(default_factory=Timing)
+    training: Ending | None = None
+    scoring: Ending | None = None
+    score_s: float | None = None
+    parameters: int | None = None
+    score: Score | None = None
+
+
+def measure(
+    source: str,
+    dataset: Dataset,
+    engine: Engine,
+    *,
+    budget_s: float,
+    seed: int,
+    device: Device,
+    limits: Limits | None = None,
+    run_id: str | None = None,
+    state_dir: Path,
+    on_phase: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    cancel: threading.Event | None = None,
+) -> Measurement:
+    """Train and score one untrusted train.py. Failures, the host's included, come back in the measurement.
+
+    Args:
+        source: text of the train.py.
+        dataset: verified dataset; the candidate sees its training split, the scorer its validation split.
+        engine: what runs the containers.
+        budget_s: seconds of training, by the host's clock.
+        seed: seed of the run; the order of the data follows from it.
+        device: the CPU or a GPU that the caller holds alone.
+        limits: what the candidate may use.
+        run_id: names the run's directory and containers; drawn when None.
+        state_dir: the lab's state directory.
+        on_phase: told `starting`, `training`, `scoring`.
+        on_progress: told what the candidate reports, a few times a second.
+        cancel: when set, the run ends at once as a host error `cancelled`.
+    """
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    run_id = run_id or secrets.token_hex(8)
+    notes = Notes()
+    job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event())  # fmt: skip
+    failure: Failure | None = None
+    try:
+        job.run(notes, on_phase, on_progress)
+    except Faulted as fault:
+        failure = fault.failure
+    except EngineLost as error:
+        failure = fail(FailureKind.ENGINE_LOST, str(error))
+    except (Refusal, OSError) as error:
+        failure = fail(FailureKind.HOST_ERROR, str(error))
+    ending = notes.scoring or notes.training
+    score = notes.score if failure is None else None
+    return Measurement(
+        run_id=run_id,
+        status="ok" if failure is None else failure.kind.value,
+        val_bpb=None if score is None else score.bpb,
+        val_tokens=None if score is None else score.tokens,
+        val_bytes=None if score is None else score.bytes,
+        budget_s=budget_s,
+        startup_seconds=notes.timing.startup_s,
+        train_seconds=notes.timing.train_s,
+        score_seconds=notes.score_s,
+        num_steps=notes.timing.steps,
+        num_tokens=notes.timing.tokens,
+        num_params=notes.parameters,
+        peak_memory_mb=None if notes.training is None else _mebibytes(notes.training.peak_memory_bytes),
+        seed=seed,
+        engine=engine.name,
+        device=device.id,
+        exit_code=None if ending is None else ending.exit_code,
+        failure=failure,
+        hashes=job.hashes(),
+        started_at=started_at,
+        log_tail="" if ending is None else clean(ending.log, LOG_CHARS),
+    )
+
+
+def _mebibytes(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else round(size_bytes / 2**20, 1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one measurement is about."""
+
+    source: bytes
+    dataset: Dataset
+    engine: Engine
+    budget_s: float
+    seed: int
+    device: Device
+    limits: Limits
+    run_id: str
+    state_dir: Path
+    cancel: threading.Event
+
+    def run(self, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]) -> None:
+        if len(self.source) > SOURCE_LIMIT_BYTES:
+            raise Faulted(
+                FailureKind.INVALID, f"train.py has {len(self.source)} bytes, over the limit of {SOURCE_LIMIT_BYTES}"
+            )
+        with run_directory(self.state_dir, self.run_id) as folder:
+            on_phase("starting")
+            self.train(folder, notes, on_phase, on_progress)
+            notes.parameters = count_parameters(folder / "weights" / WEIGHTS)
+            on_phase("scoring")
+            started = time.monotonic()
+            notes.score = self.score(folder, notes)
+            notes.score_s = time.monotonic() - started
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def train(
+        self, folder: Path, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]
+    ) -> None:
+        """Train in a container; the weights are then in `folder`/weights."""
+        lab, gate_dir, data, weights = (_subfolder(folder, name) for name in ("lab", "gate", "data", "weights"))
+        self.write_lab(lab)
+        # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
+        staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
+        profile = self.profile("train", Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data"))
+        with self.outbox(folder, profile) as (outbox, profile):
+            with Gate(gate_dir) as gate, launched(self.engine, profile) as container:
+                try:
+                    training = Training(container, gate, self.cancel, notes.timing)
+                    training.await_ready(self.limits.startup_cap_s(self.device))
+                    on_phase("training")
+                    staged.rename(data / "train.bin")
+                    training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
+                finally:
+                    container.kill()
+                    notes.training = container.ending()
+            outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
+        (weights / WEIGHTS).chmod(0o444)
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the order of the data: known to the candidate at `go`, not before."""
+        return int.from_bytes(hashlib.sha256(f"data order {self.seed}".encode()).digest()[:4], "big") // 2
+
+    # ---- scoring -----------------------------------------------------------------------------------------------------
+
+    def score(self, folder: Path, notes: Notes) -> Score:
+        """Score the weights on the validation split in a fresh container that has no training data."""
+        lab, rows_dir, nats_dir = (_subfolder(folder, name) for name in ("score-lab", "rows", "nats"))
+        self.write_lab(lab)
+        _write(lab / "score.py", INSIDE.read_bytes())
+        rows = self.dataset.rows("val")
+        write_rows(rows, rows_dir / "rows.npy")
+        (rows_dir / "rows.npy").chmod(0o444)
+        limit_bytes = size_bytes(rows)
+        mounts = (Mount(lab, "/lab"), Mount(folder / "weights", "/weights"), Mount(rows_dir, "/rows"))
+        profile = self.profile("score", *mounts, out_bytes=limit_bytes + 2**20)
+        with self.outbox(folder, profile) as (outbox, profile):
+            with launched(self.engine, profile) as container:
+                try:
+                    await_scored(container, self.limits.score_s, self.cancel)
+                finally:
+                    container.kill()
+                    notes.scoring = container.ending()
+            outbox.collect(NATS, nats_dir / NATS, limit_bytes)
+        nats = read_nats(nats_dir / NATS, (len(rows), self.dataset.max_seq_len))
+        return bits_per_byte(nats, rows, self.dataset.token_bytes())
+
+    # ---- what both containers get ------------------------------------------------------------------------------------
+
+    def write_lab(self, lab: Path) -> None:
+        config = {
+            "max_seq_len": self.dataset.max_seq_len,
+            "vocab_size": self.dataset.vocab_size,
+            "budget_s": self.budget_s,
+            "seed": self.seed,
+            "device": self.device.torch_name,
+            "profile": dict(self.dataset.profile),
+        }
+        _write(lab / "train.py", self.source)
+        _write(lab / "prepare.py", PREPARE.read_bytes())
+        _write(lab / "config.json", json.dumps(config).encode())
+
+    def profile(self, phase: str, *mounts: Mount, out_bytes: int | None = None) -> LaunchProfile:
+        limits = self.limits if out_bytes is None else replace(self.limits, out_bytes=out_bytes)
+        arguments = ("-B", "-s", f"/lab/{phase}.py")
+        return LaunchProfile(lab_id(self.state_dir), self.run_id, phase, arguments, mounts, self.device, limits)
+
+    @contextmanager
+    def outbox(self, folder: Path, profile: LaunchProfile) -> Iterator[tuple[Outbox, LaunchProfile]]:
+        """A place for what the container writes, and the profile with that place mounted as /out."""
+        outbox = self.engine.outbox(folder / f"out-{profile.phase}", profile)
+        try:
+            yield outbox, replace(profile, mounts=(*profile.mounts, Mount(outbox.source, "/out", read_only=False)))
+        finally:
+            outbox.remove()
+
+    def hashes(self) -> Hashes:
+        return Hashes(
+            source=hashlib.sha256(self.source).hexdigest(),
+            prepare=hashlib.sha256(PREPARE.read_bytes()).hexdigest(),
+            image=self.engine.image_hash,
+            dataset=self.dataset.sha256,
+            tokenizer=self.dataset.tokenizer_sha256,
+            scorer=scorer_sha256(),
+        )
+
+
+@contextmanager
+def launched(engine: Engine, profile: LaunchProfile) -> Iterator[Container]:
+    container = engine.start(profile)
+    try:
+        yield container
+    finally:
+        container.remove()
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    """A folder that a run's user can read, once it is mounted: the run directory around it is closed."""
+    path = folder / name
+    path.mkdir()
+    path.chmod(0o755)
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o444)
+
+
+def _link_or_copy(source: Path, target: Path) -> Path:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+        target.chmod(0o444)
+    return target

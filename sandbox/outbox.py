@@ -1,0 +1,42 @@
+"""The only place that a candidate can write to and the host reads from: /out, bounded in bytes and files."""
+
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.collect import collect
+from sandbox.mounts import mount_tmpfs, unmount_below
+
+INODES = 1000
+
+
+class Outbox(Protocol):
+    @property
+    def source(self) -> Path:
+        """What the engine mounts as /out."""
+        ...
+
+    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
+        """Copy one expected file out, once the container is dead.
+
+        Raises:
+            Faulted: it is missing, or not a plain file of limited size.
+        """
+        ...
+
+    def remove(self) -> None: ...
+
+
+class TmpfsOutbox:
+    """A file system in memory that the host mounts, as root can: it outlives the container, and its size is its bound."""
+
+    def __init__(self, folder: Path, *, uid: int, size_bytes: int):
+        folder.mkdir()
+        mount_tmpfs(folder, size_bytes=size_bytes, inodes=INODES, uid=uid)
+        self.source = folder
+        self.uid = uid
+
+    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
+        collect(self.source, name, into, uid=self.uid, limit_bytes=limit_bytes)
+
+    def remove(self) -> None:
+        unmount_below(self.source)

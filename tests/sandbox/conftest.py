@@ -1,0 +1,86 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from records import Measurement
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from sandbox.engines import Engine, pick_engine
+from sandbox.engines.docker import DockerEngine
+from sandbox.measure import measure
+from sandbox.profile import Limits
+from tests.components import require
+from tests.sandbox.daemon import can_start_daemon, running_daemon
+
+ROOT = Path(__file__).parents[2]
+Measure = Callable[..., Measurement]
+
+
+@pytest.fixture(scope="session")
+def docker_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Docker daemon for this test run; DOCKER_HOST names it meanwhile."""
+    require(can_start_daemon(), "no Docker daemon can be started (apt-get install docker.io, and run as root)")
+    before = os.environ.get("DOCKER_HOST")
+    with running_daemon(tmp_path_factory.mktemp("d")) as address:
+        os.environ["DOCKER_HOST"] = address
+        yield address
+        if before is None:
+            del os.environ["DOCKER_HOST"]
+        else:
+            os.environ["DOCKER_HOST"] = before
+
+
+@pytest.fixture(scope="session")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lab") / ".autoresearch"
+
+
+@pytest.fixture(scope="session", params=["runc", "docker", "docker-unprivileged"])
+def engine(request: pytest.FixtureRequest, state_dir: Path) -> Engine:
+    """Each engine in turn. `docker-unprivileged` is the docker engine as a user gets it who may not mount."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    if request.param == "runc":
+        require(
+            shutil.which("runc") is not None and os.geteuid() == 0, "runc is missing (apt-get install runc, as root)"
+        )
+        return pick_engine("runc", state_dir=state_dir)
+    request.getfixturevalue("docker_daemon")
+    found = pick_engine("docker", state_dir=state_dir)
+    assert isinstance(found, DockerEngine)
+    found.privileged = request.param == "docker"
+    return found
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A few hundred short rows, made by the real prepare.py."""
+    folder = tmp_path_factory.mktemp("data")
+    texts = folder / "texts"
+    texts.mkdir()
+    for source in sorted(Path(os.__file__).parent.glob("[a-d]*.py")):
+        shutil.copy(source, texts)
+    knobs = ["--max-seq-len", "32", "--vocab-size", "300", "--eval-tokens", "32768"]
+    command = [sys.executable, str(ROOT / "prepare.py"), "--corpus", "local", str(texts), "--profile", "cpu", *knobs]
+    subprocess.run([*command, "--out", str(folder / "set")], cwd=folder, check=True, capture_output=True)
+    return Dataset.open(folder / "set")
+
+
+@pytest.fixture
+def run(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
+    """Measure a source through the production path, with tight limits that a test may override."""
+
+    def measured(
+        source: str, *, budget_s: float = 1.0, limits: dict[str, float] | None = None, **options: object
+    ) -> Measurement:
+        mebibyte = 2**20
+        given = {"cpus": 2, "memory_bytes": 1024 * mebibyte, "pids": 64, "grace_s": 1.0, "startup_s": 60.0}
+        given |= {"tmp_bytes": 64 * mebibyte, "shm_bytes": 16 * mebibyte, "out_bytes": 16 * mebibyte, **(limits or {})}
+        arguments: dict[str, object] = {"budget_s": budget_s, "seed": 3, "limits": Limits(**given), **options}  # type: ignore[arg-type]
+        return measure(source, dataset, engine, device=find_device("cpu"), state_dir=state_dir, **arguments)  # type: ignore[arg-type]
+
+    return measured

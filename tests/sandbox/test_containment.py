@@ -1,0 +1,192 @@
+"""What a candidate can see and touch. Each probe also runs outside, where it must find what the sandbox hides."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox.device import mount_points
+from sandbox.engines import Engine
+from sandbox.engines.cgroup import groups_with_prefix
+from sandbox.profile import UIDS, lab_id, name_prefix
+from tests.sandbox.candidates import gate_probe, probe
+from tests.sandbox.conftest import Measure
+
+PROBE = """
+import ctypes, socket
+libc = ctypes.CDLL(None, use_errno=True)
+
+def works(action, *arguments):
+    try:
+        action(*arguments)
+        return True
+    except OSError:
+        return False
+
+def call(number, *arguments):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *arguments) >= 0
+
+def make_file(path):
+    with open(path, "x") as file:
+        file.write("x")
+    os.unlink(path)
+
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({
+    "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
+    "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+    "no_new_privileges": int(status["NoNewPrivs"]), "seccomp": int(status["Seccomp"]),
+    "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]],
+    "writable": [path for path in ("/", "/lab", "/usr", "/etc", "/data", "/gate", "/var/tmp") if works(make_file, path + "/probe-7b1")],
+    "inet": works(socket.socket, socket.AF_INET), "netlink": works(socket.socket, socket.AF_NETLINK),
+    "vsock": works(socket.socket, 40),
+    "unshare_user": call(272, 0x10000000), "userfaultfd": call(323, 0), "io_uring": call(425, 1, ctypes.create_string_buffer(120)),
+    "ptrace": call(101, 0, 0, 0, 0), "keyctl": call(250, 0, -3, 1), "add_key": call(248, b"user", b"k", b"v", 1, -3),
+    "environment": dict(os.environ), "hostname": os.uname().nodename, "pid": os.getpid(),
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "home": os.path.exists("/home") and bool(os.listdir("/home")), "shadow": os.path.exists("/etc/shadow"),
+    "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
+    "files": sorted(os.path.join(folder, name) for top in ("/data", "/gate", "/out", "/lab") for folder, _, names in os.walk(top) for name in names),
+    "devices": sorted(name for name in os.listdir("/dev")),
+}))
+sys.stdout.flush()
+"""
+
+
+@pytest.fixture
+def inside(run: Measure, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the probe finds in a training container before `go`."""
+    monkeypatch.setenv("AUTORESEARCH_TEST_SECRET", "sesame")
+    found = json.loads(run(probe(PROBE)).log_tail)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture(scope="session")
+def outside() -> dict[str, object]:
+    """What the same probe finds on the host."""
+    environment = os.environ | {"AUTORESEARCH_TEST_SECRET": "sesame"}
+    output = subprocess.run(
+        [sys.executable, "-c", probe(PROBE)], env=environment, capture_output=True, check=True
+    ).stdout
+    found = json.loads(output)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_candidate_is_nobody_and_can_do_nothing(inside: dict[str, object], outside: dict[str, object]) -> None:
+    assert inside["uid"] in UIDS and inside["gid"] in UIDS
+    assert set(inside["groups"]) <= {inside["gid"]}  # type: ignore[call-overload]
+    assert (inside["capabilities"], outside["capabilities"]) != (outside["capabilities"], inside["capabilities"])
+    assert inside["capabilities"] == [0] * 5
+    assert (inside["no_new_privileges"], inside["seccomp"]) == (1, 2)
+    assert (inside["writable"], bool(outside["writable"])) == ([], True)
+    for call in ("inet", "netlink", "vsock", "unshare_user", "userfaultfd", "io_uring", "ptrace", "keyctl", "add_key"):
+        assert inside[call] is False, call
+    assert all(outside[call] for call in ("inet", "netlink", "unshare_user", "ptrace", "keyctl", "add_key")), outside
+
+
+def test_a_candidate_sees_nothing_of_the_host(inside: dict[str, object], outside: dict[str, object]) -> None:
+    assert inside["interfaces"] == ["lo"]
+    assert "AUTORESEARCH_TEST_SECRET" in outside["environment"]  # type: ignore[operator]
+    assert "AUTORESEARCH_TEST_SECRET" not in inside["environment"]  # type: ignore[operator]
+    assert (inside["hostname"], inside["pid"], inside["processes"]) == ("lab", 1, [1])
+    assert len(outside["processes"]) > 1  # type: ignore[arg-type]
+    assert (inside["shadow"], outside["shadow"]) == (False, True)
+    assert not inside["home"]
+    assert len(inside["descriptors"]) <= 4  # type: ignore[arg-type]
+    assert set(inside["devices"]) <= {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero", "console"}  # fmt: skip  # type: ignore[call-overload]
+
+
+def test_there_is_no_training_data_before_go(inside: dict[str, object], run: Measure) -> None:
+    expected = ["/gate/gate.sock", "/lab/config.json", "/lab/prepare.py", "/lab/train.py"]
+    assert inside["files"] == expected
+    after = run(gate_probe("start()\nprint(json.dumps(os.listdir('/data')))"))
+    assert json.loads(after.log_tail) == ["train.bin"]
+
+
+def test_training_data_cannot_be_changed(run: Measure, dataset: object) -> None:
+    code = """
+    start()
+    for attempt in (lambda: os.chmod("/data/train.bin", 0o666), lambda: open("/data/train.bin", "r+b"), lambda: os.unlink("/data/train.bin")):
+        try:
+            attempt()
+            print("changed")
+        except OSError:
+            pass
+    print("tried")
+    """
+    assert run(gate_probe(code)).log_tail == "tried\n"
+
+
+def test_disks_are_bounded(run: Measure) -> None:
+    code = """
+    def fill(path):
+        try:
+            with open(path, "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(2**20))
+        except OSError:
+            return os.path.getsize(path) // 2**20
+    print(json.dumps([fill(path) for path in ("/tmp/bomb", "/dev/shm/bomb", "/out/bomb")]))
+    """
+    tmp, shm, out = json.loads(run(probe(code)).log_tail)
+    assert 0 < tmp <= 64 and 0 < shm <= 16 and 0 < out <= 16
+
+
+def test_out_is_bounded_in_files(run: Measure) -> None:
+    code = """
+    made = 0
+    try:
+        for made in range(100_000):
+            open(f"/out/{made}", "x").close()
+    except OSError:
+        print(made)
+    """
+    assert 100 < int(run(probe(code)).log_tail) < 2000
+
+
+def test_a_fork_bomb_is_contained_and_gone_afterwards(run: Measure, engine: Engine, state_dir: Path) -> None:
+    code = """
+    made = 0
+    try:
+        while made < 10_000:
+            if os.fork() == 0:
+                os.setsid()
+                time.sleep(600)
+                os._exit(0)
+            made += 1
+    except OSError:
+        print(made)
+    """
+    assert 10 < int(run(probe(code)).log_tail) < 64
+    assert traces(engine, state_dir) == []
+
+
+@pytest.mark.parametrize("source", [probe("raise SystemExit(3)"), gate_probe("start(); time.sleep(60)")])
+def test_nothing_is_left_of_a_run(run: Measure, engine: Engine, state_dir: Path, source: str) -> None:
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    run(source)
+    run(source)
+    assert traces(engine, state_dir) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 1  # the SDK keeps a connection
+
+
+def traces(engine: Engine, state_dir: Path) -> list[str]:
+    """Whatever there is of runs of this lab: containers, cgroups, mounts, processes, directories."""
+    prefix = name_prefix(lab_id(state_dir))
+    processes = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit() and owner(entry) in UIDS]
+    mounts = [str(point) for point in mount_points() if state_dir.resolve() in point.parents]
+    runs = [str(path) for path in (state_dir / "runs").iterdir()]
+    return [*(left.name for left in engine.leftovers()), *groups_with_prefix(prefix), *mounts, *processes, *runs]
+
+
+def owner(process: Path) -> int:
+    try:
+        return process.stat().st_uid
+    except FileNotFoundError:
+        return -1
