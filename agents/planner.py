@@ -16,6 +16,12 @@ OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
 
 
+def check_planner(role: Path, source: str, profile: Mapping[str, int | float | str]) -> None:
+    """Raise BadInput if nothing could be planned for this train.py under this role file."""
+    settings = Role.load(role).settings(PlannerSettings)
+    load_mind(settings.mind).check(source, settings, dict(profile))
+
+
 class Planner:
     """Proposes one hypothesis per step. Holds no state: a killed planner loses nothing.
 

@@ -4,11 +4,16 @@ from typing import Protocol
 
 from agents.minds.sampler import Sampler
 from agents.minds.task import CodeTask, PlanTask, ReviewTask
+from agents.settings import PlannerSettings, Profile
 from records import BadInput, Hypothesis, Review
 
 
 class Mind(Protocol):
     """Answers typed requests. Returns text and records; runs nothing."""
+
+    def check(self, source: str, settings: PlannerSettings, profile: Profile) -> object:
+        """Raise BadInput if it could not plan for this train.py under this role file."""
+        ...
 
     def propose(self, task: PlanTask) -> Hypothesis | None:
         """The next change to try, or None when it has no new idea."""

@@ -17,6 +17,7 @@ from agents.contract import review
 from agents.knobs import find, resolve, set_knobs, written
 from agents.minds.space import Axis, axes
 from agents.minds.task import CodeTask, PlanTask, ReviewTask
+from agents.settings import PlannerSettings, Profile
 from records import BadInput, Experiment, Hypothesis, Number, Review, State
 
 DRAWS = 24
@@ -30,14 +31,28 @@ Values = dict[str, Number]
 class Sampler:
     """Proposes new values, writes them into the file, and reviews by the contract."""
 
+    def check(self, source: str, settings: PlannerSettings, profile: Profile) -> list[Axis]:
+        """The axes to search. Raises BadInput when there are none, or a setting is about a constant that is not there."""
+        present = resolve(source, profile)
+        if strangers := sorted((settings.space.keys() | set(settings.frozen)) - present.keys()):
+            raise BadInput(
+                f"the planner's role file names {', '.join(strangers)}, no numeric constant of train.py; "
+                f"there are: {', '.join(present) or 'none'}"
+            )
+        tunable = axes(find(source, profile), settings)
+        if not tunable:
+            raise BadInput(
+                "train.py has no numeric constant to tune; add one on top, or unfreeze one in the planner's role file"
+            )
+        return tunable
+
     def propose(self, task: PlanTask) -> Hypothesis | None:
         """Values for the least explored knobs, never seen before in this campaign; None when every value was tried.
 
         Raises:
             BadInput: train.py has nothing to tune under this role file.
         """
-        tunable = axes(find(task.digest.champion.source, task.profile), task.settings)
-        refuse_useless_settings(task, tunable)
+        tunable = self.check(task.digest.champion.source, task.settings, task.profile)
         ideas = [experiment for experiment in task.experiments if experiment.lane == "improve"]
         tried = {frozenset(idea.hypothesis.knobs.items()) for idea in ideas}
         rng = random.Random(f"{task.seed}/{len(ideas)}")
@@ -57,20 +72,6 @@ class Sampler:
         return review(task.candidate, task.parent_source, task.hypothesis, task.profile)
 
 
-def refuse_useless_settings(task: PlanTask, tunable: Sequence[Axis]) -> None:
-    """Raise BadInput when the role file leaves nothing to tune, or gives a range to a constant that is not there."""
-    present = resolve(task.digest.champion.source, task.profile)
-    if strangers := sorted((task.settings.space.keys() | set(task.settings.frozen)) - present.keys()):
-        raise BadInput(
-            f"the planner's role file names {', '.join(strangers)}, no numeric constant of train.py; "
-            f"there are: {', '.join(present) or 'none'}"
-        )
-    if not tunable:
-        raise BadInput(
-            "train.py has no numeric constant to tune; add one on top, or unfreeze one in the planner's role file"
-        )
-
-
 def choices(
     tunable: Sequence[Axis], ideas: Sequence[Experiment], size: int, rng: random.Random
 ) -> Iterator[Sequence[Axis]]:
@@ -83,11 +84,11 @@ def choices(
 
 
 def draws(study: optuna.Study, chosen: Sequence[Axis]) -> Iterator[Values]:
-    """Values to consider: each different from the champion's, and still in its range once written with few digits."""
+    """Values to consider: each a step away from the champion's."""
     for _ in range(DRAWS):
         trial = study.ask({axis.name: axis.distribution for axis in chosen})
         values = {axis.name: axis.decode(trial.params[axis.name]) for axis in chosen}
-        if all(axis.current != (value := values[axis.name]) and axis.encode(value) is not None for axis in chosen):
+        if all(axis.is_step(values[axis.name]) for axis in chosen):
             yield values
 
 

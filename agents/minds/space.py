@@ -23,6 +23,8 @@ from records import Number
 COUNT = re.compile(r"DEPTH|LAYERS?|HEADS?(?!_DIM)|EXPERTS")
 FRACTION = re.compile(r"RATIO|FRAC|BETA|MOMENTUM|DROPOUT|WARMUP|WARMDOWN")
 """Names of quantities that mean nothing above 1."""
+SMALLEST_STEP = 0.1
+"""Of a logarithmic axis: changes below 10 % of a value drown in the noise of any run."""
 
 
 class Axis(NamedTuple):
@@ -57,6 +59,13 @@ class Axis(NamedTuple):
             case "power_of_two":
                 at = exponent(value)
         return at if at is not None and self.low <= at <= self.high else None
+
+    def is_step(self, value: Number) -> bool:
+        """Whether a value is in range, as it is written with few digits, and away from the champion's."""
+        at, current = self.encode(value), self.encode(self.current)
+        if at is None or value == self.current:
+            return False
+        return current is None or not self.log or abs(math.log(at / current)) >= SMALLEST_STEP
 
     def decode(self, at: Number) -> Number:
         """Value at a coordinate, as it is written into train.py."""

@@ -93,6 +93,23 @@ def test_a_value_outside_the_range_has_no_coordinate() -> None:
     assert axis("X_LR = 0.03").encode(1.0) is None
 
 
+@pytest.mark.parametrize(
+    ("line", "value", "step"),
+    [
+        ("X_LR = 0.004", 0.004115, False),
+        ("X_LR = 0.004", 0.0045, True),
+        ("X_LR = 0.004", 1.0, False),
+        ("X_BETA = 0.95", 0.951, False),
+        ("X_BETA = 0.95", 0.96, True),
+        ("DEPTH = 20", 21, True),
+        ("X = 100", 101, False),
+        ("X = 0.0", 0.01, True),
+    ],
+)
+def test_a_step_is_in_range_and_larger_than_what_noise_would_hide(line: str, value: float, step: bool) -> None:
+    assert axis(line).is_step(value) is step
+
+
 # ---- proposals -------------------------------------------------------------------------------------------------------
 
 
@@ -116,8 +133,8 @@ def test_no_value_is_proposed_twice_none_is_the_champions_and_all_stay_in_range(
     for idea in ideas:
         assert len(idea.knobs) == size
         for name, value in idea.knobs.items():
-            assert value != start[name]
             assert ranges[name].encode(value) is not None
+            assert abs(value / start[name] - 1) > 0.005
 
 
 def test_every_constant_gets_its_turn_before_any_gets_a_second() -> None:
