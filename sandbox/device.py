@@ -58,7 +58,7 @@ def find_device(wanted: str = "auto") -> Device:
         MissingComponent: there is no such GPU.
     """
     if wanted == "cpu":
-        return Device("cpu", platform.processor() or platform.machine())
+        return Device("cpu", f"{len(os.sched_getaffinity(0))} × {_cpu_model()}")
     found = [gpu for gpu in list_gpus() if wanted in ("auto", "cuda", gpu.id)]
     if found:
         return found[0]
@@ -68,6 +68,12 @@ def find_device(wanted: str = "auto") -> Device:
     raise MissingComponent(
         f"no GPU answers to device {wanted!r} (nvidia-smi lists: {known}); use --device cpu or one of these"
     )
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
 
 
 def list_gpus() -> list[Device]:

@@ -42,7 +42,7 @@ print(json.dumps({
     "no_new_privileges": int(status["NoNewPrivs"]), "seccomp": int(status["Seccomp"]),
     "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]],
     "writable": [path for path in ("/", "/lab", "/usr", "/etc", "/data", "/gate", "/var/tmp") if works(make_file, path + "/probe-7b1")],
-    "inet": works(socket.socket, socket.AF_INET), "netlink": works(socket.socket, socket.AF_NETLINK),
+    "inet": works(socket.socket, socket.AF_INET), "netlink": works(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW),
     "vsock": works(socket.socket, 40),
     "unshare_user": call(272, 0x10000000), "userfaultfd": call(323, 0), "io_uring": call(425, 1, ctypes.create_string_buffer(120)),
     "ptrace": call(101, 0, 0, 0, 0), "keyctl": call(250, 0, -3, 1), "add_key": call(248, b"user", b"k", b"v", 1, -3),
@@ -81,7 +81,6 @@ def outside() -> dict[str, object]:
 def test_a_candidate_is_nobody_and_can_do_nothing(inside: dict[str, object], outside: dict[str, object]) -> None:
     assert inside["uid"] in UIDS and inside["gid"] in UIDS
     assert set(inside["groups"]) <= {inside["gid"]}  # type: ignore[call-overload]
-    assert (inside["capabilities"], outside["capabilities"]) != (outside["capabilities"], inside["capabilities"])
     assert inside["capabilities"] == [0] * 5
     assert (inside["no_new_privileges"], inside["seccomp"]) == (1, 2)
     assert (inside["writable"], bool(outside["writable"])) == ([], True)
