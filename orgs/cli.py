@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from redis import Redis
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -23,10 +24,10 @@ from ledger.export import write_results
 from ledger.server import open_redis
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
-from orgs.launch import Outcome
+from orgs.launch import Outcome, new_name, newest, unfinished_or_new
 from orgs.launch import launch as run_campaign
-from orgs.orgfile import Data
-from orgs.report import outcome, plain, plot, tabulate
+from orgs.orgfile import Data, OrgFile
+from orgs.report import outcome, plain, tabulate
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
@@ -140,7 +141,8 @@ def launch(
 ) -> None:
     """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on."""
     lab = Lab.open(lab_root)
-    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, new=new), redis)
+    pick = new_name if new else unfinished_or_new
+    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, pick=pick), redis)
 
 
 @app.command(epilog="Example: autoresearch-org resume orgs/demo.toml --campaign demo-0308-2210")
@@ -152,9 +154,11 @@ def resume(
 ) -> None:
     """Go on with a campaign that was interrupted, crashed, or has spent its budget."""
     lab = Lab.open(lab_root)
-    with ledger_of(lab, redis, campaign) as ledger:
-        name = ledger.name
-    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, resume=name), redis)
+
+    def pick(client: Redis, org: OrgFile) -> str:
+        return newest(client, org) if campaign is None else known(client, campaign)
+
+    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, pick=pick), redis)
 
 
 def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
@@ -164,11 +168,9 @@ def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
     out.print(tabulate(snapshot.experiments, title=f"campaign {ended.campaign}"))
     out.print(Text(f"ended: {ended.reason}"))
     if snapshot.champion is not None:
-        out.print(
-            Text(
-                f"branch: autoresearch/{ended.campaign}   (git log -p {snapshot.campaign.base[:10]}~..autoresearch/{ended.campaign} -- train.py)"
-            )
-        )
+        branch, base = f"autoresearch/{ended.campaign}", snapshot.campaign.base[:10]
+        out.print(Text(f"branch: {branch}"))
+        out.print(Text(f"merges: git log -p {base}..{branch} -- train.py"), soft_wrap=True)
     if not ended.finished:
         out.print(Text("interrupted: the same launch command goes on where this stopped"))
         raise typer.Exit(130)
@@ -238,6 +240,8 @@ def report(
     lab_root: LabOption = Path(),
 ) -> None:
     """Write the progress plot of a campaign and print its table."""
+    from orgs.plot import plot  # see there
+
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         snapshot = Snapshot.read(ledger)
     if not any(e.score for e in snapshot.experiments):
@@ -277,10 +281,16 @@ def ledger_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
         names = Ledger.campaigns(server.client)
         if not names:
             raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")
-        if campaign is not None and campaign not in names:
-            raise BadInput(f"no campaign {campaign} in this ledger (there are: {', '.join(names)})")
-        newest = max(names, key=lambda name: Ledger(server.client, name).campaign().created_at)
-        yield Ledger(server.client, campaign or newest)
+        last = max(names, key=lambda name: Ledger(server.client, name).campaign().created_at)
+        yield Ledger(server.client, last if campaign is None else known(server.client, campaign))
+
+
+def known(client: Redis, campaign: str) -> str:
+    """The name itself. Raises BadInput if the ledger has no such campaign."""
+    names = Ledger.campaigns(client)
+    if campaign not in names:
+        raise BadInput(f"no campaign {campaign} in this ledger (there are: {', '.join(names) or 'none'})")
+    return campaign
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +13,7 @@ from types import FrameType
 import redis
 from rich.console import Console
 
+from agents.planner import check_planner
 from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion
@@ -24,7 +25,8 @@ from orgs.orgfile import OrgFile
 from orgs.pipeline import Pipeline, ray_session
 from orgs.seats import Site
 from orgs.view import View, watch
-from records import BadInput, Campaign, HostFault, Refusal, State
+from records import BadInput, Campaign, HostFault, MissingComponent, Refusal, State
+from sandbox.dataset import Dataset
 from sandbox.device import find_device
 from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
@@ -50,21 +52,8 @@ class Outcome:
     """False when it was interrupted: the next launch goes on."""
 
 
-def campaign_name(org: OrgFile, taken: list[str], now: datetime) -> str:
-    """`<org>-<month><day>-<hour><minute>`, with a number when that exists."""
-    name = f"{org.name}-{now:%m%d-%H%M}"
-    return next(n for i in range(1, len(taken) + 2) if (n := name if i == 1 else f"{name}-{i}") not in taken)
-
-
-def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
-    """The newest campaign of this org that was interrupted, if its newest one was."""
-    mine = [c for c in Ledger.campaigns(client) if Ledger(client, c).campaign().org == org.name]
-    newest = max(mine, key=lambda name: Ledger(client, name).campaign().created_at, default=None)
-    return newest if newest is not None and Ledger(client, newest).stop_reason() is None else None
-
-
 def launch(
-    lab: Lab, org_path: Path, *, redis_url: str | None, console: Console, new: bool = False, resume: str | None = None
+    lab: Lab, org_path: Path, *, redis_url: str | None, console: Console, pick: Callable[[redis.Redis, OrgFile], str]
 ) -> Outcome:
     """Run an org until a budget is spent, a signal comes, or the host fails.
 
@@ -73,8 +62,7 @@ def launch(
         org_path: org file.
         redis_url: a Redis to use instead of the embedded one.
         console: where to show progress.
-        new: start a new campaign even if the last one of this org was interrupted.
-        resume: name of the campaign to go on with.
+        pick: which campaign to work on: `unfinished_or_new`, `new_name`, `newest`, or one that returns a known name.
 
     Raises:
         BadInput, MissingComponent: before anything is started.
@@ -89,56 +77,103 @@ def launch(
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url))
-        client = server.client
-        name = (
-            resume
-            or (None if new else unfinished(client, org))
-            or campaign_name(org, Ledger.campaigns(client), datetime.now())
-        )
-        if resume and resume not in Ledger.campaigns(client):
-            raise BadInput(
-                f"no campaign {resume} in this ledger (there are: {', '.join(Ledger.campaigns(client)) or 'none'})"
-            )
-        lock = stack.enter_context(hold(client, f"launcher/{name}"))
-        ledger, champion = Ledger(client, name), Champion(lab.root, name)
+        name = pick(server.client, org)
+        lock = stack.enter_context(hold(server.client, f"launcher/{name}"))
         view = stack.enter_context(watch(console))
-        if name in Ledger.campaigns(client):
-            ledger.clear_stop()
-            view.say(f"going on with campaign {name}")
+        ledger = Ledger(server.client, name)
+        if name in Ledger.campaigns(server.client):
+            go_on(ledger, org, dataset)
+            view.say(f"going on with campaign {name} (--new starts another)")
         else:
-            begin(ledger, champion, lab, org, dataset.sha256, org.budget.train_s or dataset.budget_s)
-        campaign = ledger.campaign()
-        if campaign.dataset != dataset.sha256:
-            raise BadInput(f"campaign {name} was measured on another dataset; start a new one with --new")
+            begin(ledger, lab, org, dataset)
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
-        site = Site(lab.root, server.url, name, org, engine.name, device, campaign.budget_s)
+        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s)
         mode = stack.enter_context(ray_session())
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
-        pipeline = Pipeline(view.say)
-        for role, seat in org.roles.items():
-            pipeline.add(role, site, seat.seats)
-        pipeline.add("runner", site)
-        pipeline.add("arbiter", site)
-        stack.callback(pipeline.close)
+        pipeline = stack.enter_context(seated(site, view))
         return Shift(ledger, org, pipeline, view, lock).work()
 
 
-def begin(ledger: Ledger, champion: Champion, lab: Lab, org: OrgFile, dataset: str, budget_s: float) -> None:
+# ---- the campaign ----------------------------------------------------------------------------------------------------
+
+
+def new_name(client: redis.Redis, org: OrgFile) -> str:
+    """`<org>-<month><day>-<hour><minute>` of now, with a number when that exists."""
+    name, taken = f"{org.name}-{datetime.now():%m%d-%H%M}", Ledger.campaigns(client)
+    return next(n for i in range(1, len(taken) + 2) if (n := name if i == 1 else f"{name}-{i}") not in taken)
+
+
+def newest(client: redis.Redis, org: OrgFile) -> str:
+    """The last campaign of this org. Raises MissingComponent if it has none."""
+    mine = [c for c in Ledger.campaigns(client) if Ledger(client, c).campaign().org == org.name]
+    if not mine:
+        raise MissingComponent(f"org {org.name} has no campaign yet: launch it first")
+    return max(mine, key=lambda name: Ledger(client, name).campaign().created_at)
+
+
+def unfinished_or_new(client: redis.Redis, org: OrgFile) -> str:
+    """The last campaign of this org, if it was interrupted; otherwise a new one."""
+    with suppress(MissingComponent):
+        if Ledger(client, last := newest(client, org)).stop_reason() is None:
+            return last
+    return new_name(client, org)
+
+
+def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset) -> None:
     """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
-    base = champion.start(lab.train_source)
+    check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
+    base = Champion(lab.root, ledger.name).start(lab.train_source)
     ledger.create(
         Campaign(
             name=ledger.name,
             org=org.name,
             org_id=org.identity(lab.root),
             base=base,
-            dataset=dataset,
-            budget_s=budget_s,
+            dataset=dataset.sha256,
+            budget_s=seconds_of_training(org, dataset),
             seed=org.seed,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     )
+
+
+def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
+    return org.budget.train_s or dataset.budget_s
+
+
+def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset) -> None:
+    """Reopen a campaign. Raises BadInput if new scores would not compare with those it has."""
+    campaign = ledger.campaign()
+    if campaign.org != org.name:
+        raise BadInput(
+            f"campaign {campaign.name} belongs to org {campaign.org}, not to {org.name}: resume it with that"
+        )
+    if campaign.dataset != dataset.sha256:
+        raise BadInput(f"campaign {campaign.name} was measured on another dataset: launch a new one with --new")
+    if campaign.budget_s != seconds_of_training(org, dataset):
+        raise BadInput(
+            f"campaign {campaign.name} trains {campaign.budget_s:g} s per experiment, and that cannot change: "
+            "correct budget.train_s, or launch a new one with --new"
+        )
+    ledger.clear_stop()
+
+
+@contextmanager
+def seated(site: Site, view: View) -> Iterator[Pipeline]:
+    """The org at work: every seat filled, and given back at the end."""
+    pipeline = Pipeline(view.say)
+    try:
+        for role, seat in site.org.roles.items():
+            pipeline.add(role, site, seat.seats)
+        pipeline.add("runner", site)
+        pipeline.add("arbiter", site)
+        yield pipeline
+    finally:
+        pipeline.close()
+
+
+# ---- its loop --------------------------------------------------------------------------------------------------------
 
 
 class Shift:

@@ -14,11 +14,13 @@ import ray
 import ray.exceptions
 
 from orgs.seats import Seat, Site
-from records import HostFault, MissingComponent, Refusal
+from records import BadInput, HostFault, MissingComponent, Refusal
 
 IDLE_S = 0.3
 """Pause of a seat that found nothing to do."""
 FAILURE_PAUSE_S = 2.0
+MENDING_PAUSE_S = 5.0
+"""Pause of a seat that cannot use a file that a person is editing."""
 CLOSE_TIMEOUT_S = 5.0
 MAX_FAILURES = 5
 """Failed steps of one seat in a row that end the campaign."""
@@ -79,6 +81,8 @@ class Chair:
     actor: Any
     ready_at: float = 0.0
     failures: int = 0
+    complaint: str = ""
+    """What is wrong with a person's file, said once."""
 
 
 @dataclass
@@ -129,28 +133,45 @@ class Pipeline:
             self.settle(self.pending.pop(reference), reference)
 
     def settle(self, chair: Chair, reference: Any) -> None:
-        """Note how a step ended; a failure pauses the seat, too many end the campaign."""
+        """Note how a step ended. A failure pauses the seat, too many end the campaign; a role file that a person has broken is waited for."""
         try:
             worked = ray.get(reference)
         except ray.exceptions.RayError as error:
-            chair.failures += 1
-            chair.ready_at = time.monotonic() + FAILURE_PAUSE_S
-            reason = explain(error)
-            self.say(f"{chair.name} failed ({chair.failures}/{MAX_FAILURES}): {reason}")
-            if chair.failures >= MAX_FAILURES:
-                raise HostFault(
-                    f"{chair.name} failed {MAX_FAILURES} times in a row; `resume` goes on: {reason}"
-                ) from None
+            if isinstance(cause := cause_of(error), BadInput):
+                self.await_mending(chair, str(cause))
+            else:
+                self.count_failure(chair, explain(error))
             return
         chair.failures = 0
+        chair.complaint = ""
         chair.ready_at = 0.0 if worked else time.monotonic() + IDLE_S
+
+    def await_mending(self, chair: Chair, complaint: str) -> None:
+        chair.ready_at = time.monotonic() + MENDING_PAUSE_S
+        if chair.complaint != complaint:
+            chair.complaint = complaint
+            self.say(f"{chair.name} waits until this is mended: {complaint}")
+
+    def count_failure(self, chair: Chair, reason: str) -> None:
+        chair.failures += 1
+        chair.ready_at = time.monotonic() + FAILURE_PAUSE_S
+        self.say(f"{chair.name} failed ({chair.failures}/{MAX_FAILURES}): {reason}")
+        if chair.failures >= MAX_FAILURES:
+            raise HostFault(f"{chair.name} failed {MAX_FAILURES} times in a row; `resume` goes on: {reason}")
+
+
+def cause_of(error: ray.exceptions.RayError) -> BaseException:
+    """What a step raised, where it was the step that failed and not Ray."""
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        return error.cause
+    return error
 
 
 def explain(error: ray.exceptions.RayError) -> str:
     """One line for a failed step."""
-    if isinstance(error, ray.exceptions.RayTaskError):
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        return str(cause) if isinstance(cause, Refusal) else f"{type(cause).__name__}: {cause}".splitlines()[0]
-    if isinstance(error, ray.exceptions.RayActorError):
+    cause = cause_of(error)
+    if isinstance(cause, Refusal):
+        return str(cause)
+    if isinstance(cause, ray.exceptions.RayActorError):
         return "its process died and is restarted"
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

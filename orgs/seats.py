@@ -4,7 +4,6 @@ An actor opens its own connections from a `Site`, so it can be killed and restar
 was doing is in the ledger.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -123,23 +122,29 @@ BUILDERS: dict[str, Callable[[Site, ExitStack], Worker]] = {
 
 
 class Seat:
-    """One actor of the org, whatever its role. Ray restarts it when it dies."""
+    """One actor of the org, whatever its role. Ray restarts it when it dies.
+
+    A step that fails drops everything that the seat had opened: the next one starts afresh, as after a kill.
+    """
 
     def __init__(self, role: str, site: Site):
         self.role = role
+        self.site = site
         self.stack = ExitStack()
-        self.worker = BUILDERS[role](site, self.stack)
+        self.worker: Worker | None = None
 
     def step(self) -> bool:
-        return self.worker.step()
+        try:
+            self.worker = self.worker or BUILDERS[self.role](self.site, self.stack)
+            return self.worker.step()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give back what the seat holds: the runner's lease."""
+        self.worker = None
         self.stack.close()
-
-    def pid(self) -> int:
-        """Process id, for people and for tests that kill."""
-        return os.getpid()
 
     def __repr__(self) -> str:
         return self.role

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger, Running
-from orgs.report import outcome, plain, tabulate
+from orgs.report import delta_bpb, outcome, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
 WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
@@ -74,16 +74,19 @@ class Lines:
         if event.experiment is None or state not in self.SHOWN:
             return
         experiment = ledger.experiment(event.experiment)
-        score = (
-            f" {experiment.score.val_bpb:.4f}"
-            if state != State.RUNNING and experiment.score and experiment.score.val_bpb
-            else ""
-        )
-        why = f" ({outcome(experiment)})" if state != State.RUNNING and outcome(experiment) else ""
-        self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{score}{why}")
+        ended = "" if state == State.RUNNING else result(experiment)
+        self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{ended}")
 
     def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
         """Nothing to redraw."""
+
+
+def result(experiment: Experiment) -> str:
+    """What an experiment that has ended came to, as the end of a line."""
+    score, delta = experiment.score, delta_bpb(experiment)
+    if score is None or score.val_bpb is None:
+        return f" ({plain(outcome(experiment))})" if outcome(experiment) else ""
+    return f" {score.val_bpb:.4f}" + ("" if delta is None else f" ({delta:+.4f})")
 
 
 class Screen:

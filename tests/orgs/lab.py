@@ -39,24 +39,13 @@ def make_lab(root: Path, *, engine: str = "runc", experiments: int = 2) -> Path:
     for source in sorted((ROOT / "orgs").glob("*.py")) + sorted(Path(os.__file__).parent.glob("[a-d]*.py")):
         shutil.copy(source, root / "corpus" / source.name)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run([*git, *command], cwd=root, check=True)
-    knobs = [
-        "--max-seq-len",
-        "64",
-        "--vocab-size",
-        "300",
-        "--eval-tokens",
-        "4096",
-        "--device-batch-size",
-        "4",
-        "--total-batch-tokens",
-        "256",
-    ]
-    subprocess.run(
-        [sys.executable, "prepare.py", "--corpus", "local", "corpus", "--profile", "cpu", *knobs],
-        cwd=root, check=True, capture_output=True,
-    )  # fmt: skip
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *arguments], cwd=root, check=True)
+    knobs = ["--max-seq-len", "64", "--vocab-size", "300", "--eval-tokens", "32768"]
+    knobs += ["--device-batch-size", "4", "--total-batch-tokens", "256"]
+    prepare = [sys.executable, "prepare.py", "--corpus", "local", "corpus", "--profile", "cpu", *knobs]
+    made = subprocess.run(prepare, cwd=root, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
     return root
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib.image
 from rich.console import Console
 
-from orgs.report import outcome, plot, tabulate
+from orgs.plot import plot, vertical_range
+from orgs.report import outcome, tabulate
 from tests.orgs.rows import NIGHT
 
 
@@ -16,30 +17,41 @@ def shown(width: int = 200) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_the_table_has_a_row_for_each_experiment_with_score_state_and_reason():
+def test_the_table_has_a_row_for_each_experiment_with_score_distance_state_and_reason() -> None:
     lines = shown().splitlines()
     assert any("start" in line and "2.5000" in line for line in lines)
-    assert any("merged" in line and "2.4000" in line and "because" in line for line in lines)
+    assert any("merged" in line and "2.4000" in line and "-0.1000" in line for line in lines)
+    assert any("discarded" in line and "2.6000" in line and "+0.1000" in line for line in lines)
     assert any("crashed" in line and "crash: ValueError: no" in line for line in lines)
     assert any("refused" in line and "only a seed differs" in line for line in lines)
 
 
-def test_titles_written_by_minds_are_never_read_as_markup():
+def test_the_table_fits_a_narrow_terminal() -> None:
+    assert max(len(line) for line in shown(80).splitlines()) <= 80
+    assert "very long" in shown(80)
+
+
+def test_the_champions_staircase_and_most_scores_fit_the_plot() -> None:
+    bottom, top = vertical_range([2.5, 2.6, 2.4, 2.45, 2.55, 2.5, 2.5, 2.5, 2.5, 2.5, 9.9], [2.5, 2.4])
+    assert bottom < 2.4 and 2.6 < top < 9.9
+
+
+def test_titles_written_by_minds_are_never_read_as_markup() -> None:
     text = shown()
     assert "[red]evil[/red]" in text and "[link=file:///etc]" in text
 
 
-def test_the_plot_is_a_picture_and_survives_titles_that_look_like_formulas(tmp_path: Path):
+def test_the_plot_is_a_picture_and_survives_titles_that_look_like_formulas(tmp_path: Path) -> None:
     path = tmp_path / "progress.png"
     plot(NIGHT, path, r"night $\broken{")
     picture = matplotlib.image.imread(path)
     assert picture.shape[0] > 400 and picture.std() > 0.01
 
 
-def test_a_single_scored_experiment_can_be_plotted(tmp_path: Path):
+def test_a_single_scored_experiment_can_be_plotted(tmp_path: Path) -> None:
     plot(NIGHT[:1], tmp_path / "one.png", "one")
     assert (tmp_path / "one.png").stat().st_size > 1000
 
 
-def test_why_an_experiment_ended_is_said_for_every_end():
+def test_why_an_experiment_ended_is_said_for_every_end() -> None:
     assert all(outcome(row) for row in NIGHT)

@@ -1,0 +1,84 @@
+"""The original's progress plot. A file of its own: matplotlib takes half a second to import, and no other command needs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+from records import Experiment, State
+
+KEPT, DISCARDED = "#2ca02c", "#b8b8b8"
+
+
+class Point(NamedTuple):
+    x: int
+    bpb: float
+    experiment: Experiment
+
+
+def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
+    """Write the progress plot: scored experiments in the order in which they ended, merged ones named, the champion as a staircase.
+
+    Scores far above the champion's start would flatten everything else: they are drawn as arrows at the upper edge.
+
+    Args:
+        experiments: rows of one campaign; at least one has a score.
+        path: PNG to write.
+        title: heading.
+    """
+    scored = [(e, e.score.val_bpb) for e in experiments if e.score is not None and e.score.val_bpb is not None]
+    points = [Point(i, bpb, e) for i, (e, bpb) in enumerate(sorted(scored, key=lambda row: row[0].updated_at))]
+    kept = [point for point in points if point.experiment.state == State.MERGED]
+    bottom, top = vertical_range([point.bpb for point in points], [point.bpb for point in kept])
+    others = [point for point in points if point not in kept]
+    shown, beyond = [p for p in others if p.bpb <= top], [p for p in others if p.bpb > top]
+    end = len(points) - 0.5
+
+    figure, axes = plt.subplots(figsize=(12, 6), dpi=120)
+    axes.scatter([p.x for p in shown], [p.bpb for p in shown], s=28, color=DISCARDED, label="not merged", zorder=2)
+    if beyond:
+        edge = [top - 0.01 * (top - bottom)] * len(beyond)
+        axes.scatter([p.x for p in beyond], edge, s=36, marker="^", color=DISCARDED, label="off the scale", zorder=2)
+    if kept:
+        xs, ys = [p.x for p in kept], [p.bpb for p in kept]
+        axes.scatter(xs, ys, s=60, color=KEPT, edgecolor="black", linewidth=0.6, label="merged", zorder=4)
+        axes.step([*xs, end], [*ys, ys[-1]], where="post", color=KEPT, alpha=0.7, label="champion", zorder=3)
+    for point in kept:
+        name = f"#{point.experiment.id} {point.experiment.hypothesis.title}"
+        left = point.x > 0.7 * end  # no room to the right of it
+        axes.annotate(
+            name if len(name) <= 45 else name[:44] + "…",
+            (point.x, point.bpb),
+            xytext=(-6, 6) if left else (6, 6),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            rotation=-25 if left else 25,
+            rotation_mode="anchor",
+            fontsize=8,
+            color="#1a661a",
+            parse_math=False,
+        )
+    axes.set_xlim(-0.5, end)
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel("scored experiment, in the order in which they ended")
+    axes.set_ylabel("val_bpb (lower is better)")
+    axes.set_title(title, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.legend(loc="upper right", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def vertical_range(scores: Sequence[float], kept: Sequence[float]) -> tuple[float, float]:
+    """Bottom and top of the plot: all that was kept, and the better nine tenths of the rest."""
+    low, high = min(scores), max([*kept, sorted(scores)[int(0.9 * (len(scores) - 1))]])
+    margin = max(high - low, 1e-3) * 0.15
+    return low - margin, high + 2 * margin
