@@ -151,7 +151,7 @@ def read_corpus(sources: Sequence[Path]) -> Corpus:
         try:
             found = list(_read_documents(source))
             digests = [_digest(text) for text in found]
-        except ValueError:  # of UTF-8, of JSON, of Arrow: all are ValueErrors
+        except (ValueError, RecursionError):  # of UTF-8, of JSON, of Arrow: ValueErrors, but for JSON nested too deep
             skipped["undecodable"] += 1
             continue
         except OSError as error:
@@ -440,7 +440,8 @@ def row_dtype(vocab_size: int) -> np.dtype[Any]:
 def _require_tokens(found: int, needed: int, split: str) -> None:
     if found < needed:
         raise BadInput(
-            f"corpus too small: {split} needs {needed:,} tokens and has {found:,}; add text or lower --eval-tokens"
+            f"corpus too small: {split} needs {needed:,} tokens and has {found:,}; add text or lower --eval-tokens "
+            "(documents larger than a quarter of an evaluation all go to train)"
         )
 
 
@@ -695,7 +696,7 @@ class _Gate:
 
     def receive(self, kind: str, timeout_s: float | None = None) -> dict[str, Any]:
         self._socket.settimeout(timeout_s)
-        message = json.loads(self._lines.readline(4096) or b"{}")
+        message: dict[str, Any] = json.loads(self._lines.readline(4096) or b"{}")
         if message.get("type") != kind:
             raise ConnectionError(f"the host did not answer {kind!r}")
         return message
