@@ -326,8 +326,10 @@ def warm_up(model: nn.Module) -> None:
     fresh = copy.deepcopy(model.state_dict())
     optimisers = build_optimisers(model)
     for _ in range(2):
-        tokens = torch.randint(VOCAB_SIZE, (DEVICE_BATCH_SIZE, MAX_SEQ_LEN), device=DEVICE)
-        nats_per_token(model, tokens, tokens).backward()
+        # Two tensors, as in training: for one that served as both, torch would compile another program than it needs later.
+        shape = (DEVICE_BATCH_SIZE, MAX_SEQ_LEN)
+        inputs, targets = (torch.randint(VOCAB_SIZE, shape, device=DEVICE) for _ in range(2))
+        nats_per_token(model, inputs, targets).backward()
         for optimiser in optimisers:
             optimiser.step()
     model.load_state_dict(fresh)
