@@ -1,0 +1,276 @@
+"""What the training script promises before anyone edits it: on the CPU, alone, in a folder of its own."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.ground import configure, copy_scripts, load, python, write_stories
+
+PROFILE: dict[str, Any] = {
+    "max_seq_len": 32,
+    "vocab_size": 300,
+    "eval_tokens": 4096,
+    "time_budget_s": 3.0,
+    "depth": 3,
+    "aspect_ratio": 16,
+    "head_dim": 16,
+    "window_pattern": "SL",
+    "device_batch_size": 8,
+    "total_batch_tokens": 512,
+}
+FLAGS = [text for name, value in PROFILE.items() for text in ("--" + name.replace("_", "-"), str(value))]
+SEQ_LEN, VOCAB_SIZE = PROFILE["max_seq_len"], PROFILE["vocab_size"]
+law = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The module, on the CPU."""
+    return load(configure(copy_scripts(tmp_path_factory.mktemp("train")), PROFILE), "train")
+
+
+@pytest.fixture(scope="module")
+def model(train: Any) -> torch.nn.Module:
+    """A model whose weights are all random: in a fresh one, what writes into the residual stream is zero."""
+    torch.manual_seed(0)
+    built: torch.nn.Module = train.build_model()
+    return awake(built)
+
+
+@torch.no_grad()
+def awake(module: torch.nn.Module) -> torch.nn.Module:
+    for parameter in module.parameters():
+        parameter.normal_(std=0.2)
+    return module
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user has it after prepare.py."""
+    folder = copy_scripts(tmp_path_factory.mktemp("by_hand"))
+    made = python("prepare.py", "--corpus", "local", write_stories(folder / "texts"), *FLAGS, cwd=folder)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def byte_entropy(dataset: Path) -> float:
+    """Bits per byte of val's text for a model that knows how often each byte occurs, and nothing else."""
+    tokens = [base64.b64decode(t) for t in json.loads((dataset / "tokenizer.json").read_text())["mergeable_ranks"]]
+    targets = np.fromfile(dataset / "val.bin", "<u2").reshape(-1, SEQ_LEN + 1)[:, 1:].ravel()
+    text = np.frombuffer(b"".join(tokens[i] for i in targets if i < len(tokens)), np.uint8)
+    shares = np.unique(text, return_counts=True)[1] / len(text)
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def test_a_run_by_hand_ends_in_a_summary_and_has_learned_more_than_byte_frequencies(prepared: Path) -> None:
+    ran = python("train.py", cwd=prepared)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    heading, *lines = ran.stdout.splitlines()
+    assert "self-reported" in heading
+    summary = {name: float(value) for name, value in (line.split(":") for line in lines)}
+    assert {
+        *("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent"),
+        *("total_tokens_M", "num_steps", "num_params_M", "depth"),
+    } == summary.keys() - {"unigram_bpb"}
+    entropy = byte_entropy(prepared / ".autoresearch/datasets/local-cpu")
+    assert summary["unigram_bpb"] == pytest.approx(entropy, abs=1e-5)
+    assert 0 < summary["val_bpb"] < entropy
+    assert summary["depth"] == PROFILE["depth"]
+    tokens_a_step = PROFILE["total_batch_tokens"]
+    assert summary["total_tokens_M"] == pytest.approx(summary["num_steps"] * tokens_a_step / 1e6, abs=0.05)
+    assert 0 < summary["training_seconds"] <= summary["total_seconds"]
+
+
+def test_a_run_that_diverges_ends_in_one_line(prepared: Path, tmp_path: Path) -> None:
+    dataset = str(prepared / ".autoresearch/datasets/local-cpu")
+    ran = python("train.py", cwd=copy_scripts(tmp_path, MATRIX_LR="1e20"), AUTORESEARCH_DATASET=dataset)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert re.fullmatch(r"diverged: the loss is \S+ at step \d+; lower a learning rate\n", ran.stderr)
+
+
+def test_a_run_without_a_dataset_says_how_to_make_one(tmp_path: Path) -> None:
+    ran = python("train.py", cwd=copy_scripts(tmp_path))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert re.fullmatch(r"no dataset: run `python prepare.py .*`\n", ran.stderr)
+
+
+# ---- importing -------------------------------------------------------------------------------------------------------
+
+WATCHED = """
+import json, os, sys, torch, prepare
+import torch.nn.attention.flex_attention
+torch.compile(lambda x: x, disable=True)  # loads what the decorator needs, and makes torch's own cache folder
+touched = set()
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        path, _, flags = arguments
+        inside = os.path.dirname(os.path.abspath(path)) == os.getcwd()
+        if inside or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            touched.add(os.path.relpath(path))
+    if event.startswith(("os.rename", "os.remove", "socket.connect", "subprocess.")):
+        touched.add(event)
+sys.addaudithook(watch)
+import train
+print(json.dumps(sorted(touched)))
+"""
+
+
+@pytest.mark.parametrize(("appended", "more"), [("", []), ("open('a_trace', 'w')", ["a_trace"])])
+def test_importing_reads_the_settings_and_does_nothing_else(tmp_path: Path, appended: str, more: list[str]) -> None:
+    configure(copy_scripts(tmp_path), PROFILE)
+    with (tmp_path / "train.py").open("a") as script:
+        script.write(f"\n{appended}\n")
+    ran = python("-c", WATCHED, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout) == [*more, "config.json", "train.py"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*more, "config.json", "prepare.py", "train.py"]
+
+
+# ---- the model -------------------------------------------------------------------------------------------------------
+
+
+@law
+@given(st.integers(1, 4), st.integers(1, SEQ_LEN), st.integers(0, 2**32))
+def test_every_token_gets_finite_logits_over_the_vocabulary(
+    model: torch.nn.Module, rows: int, length: int, seed: int
+) -> None:
+    idx = torch.randint(VOCAB_SIZE, (rows, length), generator=torch.Generator().manual_seed(seed))
+    logits = model(idx)
+    assert logits.shape == (rows, length, VOCAB_SIZE) and logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+@law
+@given(st.integers(0, SEQ_LEN - 1), st.integers(1, VOCAB_SIZE - 1), st.integers(0, 2**32))
+def test_a_token_changes_what_follows_and_nothing_before(
+    model: torch.nn.Module, at: int, shift: int, seed: int
+) -> None:
+    idx = torch.randint(VOCAB_SIZE, (2, SEQ_LEN), generator=torch.Generator().manual_seed(seed))
+    other = idx.clone()
+    other[0, at] = (other[0, at] + shift) % VOCAB_SIZE
+    difference = (model(idx) - model(other)).abs().amax(-1)
+    assert (difference[0, :at] < 1e-5).all() and (difference[1] < 1e-5).all()
+    assert difference[0, at] > 1e-3
+    assert at == SEQ_LEN - 1 or difference[0, at + 1 :].max() > 1e-4
+
+
+@pytest.mark.parametrize("window", [1, 5, SEQ_LEN])
+def test_a_layer_looks_no_farther_back_than_its_window(train: Any, model: Any, window: int) -> None:
+    torch.manual_seed(1)
+    layer = awake(train.Attention(0, window))
+    x = torch.randn(1, SEQ_LEN, train.WIDTH)
+    other = x.clone()
+    other[0, 7] = torch.randn(train.WIDTH)
+    difference = (layer(x, model.cos, model.sin, None) - layer(other, model.cos, model.sin, None)).abs().amax(-1)
+    reached = (difference[0] > 1e-5).nonzero().flatten().tolist()
+    assert reached == list(range(7, min(7 + window, SEQ_LEN)))
+
+
+def test_windows_follow_the_pattern_and_the_last_layer_sees_everything(train: Any) -> None:
+    assert train.windows() == [SEQ_LEN // 2, SEQ_LEN, SEQ_LEN]
+    assert [block.attention.window for block in train.build_model().blocks] == train.windows()
+
+
+def test_two_builds_differ_in_their_weights_only(train: Any) -> None:
+    one, other = (train.build_model().state_dict() for _ in range(2))
+    assert [(name, weights.shape, weights.dtype) for name, weights in one.items()] == [
+        (name, weights.shape, weights.dtype) for name, weights in other.items()
+    ]
+    assert not torch.equal(one["embedding.weight"], other["embedding.weight"])
+
+
+# ---- the optimiser ---------------------------------------------------------------------------------------------------
+
+
+def basis(rows: int, columns: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Orthonormal columns for the left and the right of a matrix."""
+    torch.manual_seed(seed)
+    rank = min(rows, columns)
+    left, right = (torch.linalg.qr(torch.randn(size, rank)).Q for size in (rows, columns))
+    return left, right
+
+
+@law
+@given(st.integers(2, 48), st.integers(2, 48), st.integers(0, 2**32), st.floats(1e-3, 1e3))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_orthogonalising_keeps_directions_and_evens_out_their_lengths(
+    train: Any, sign: int, rows: int, columns: int, seed: int, scale: float
+) -> None:
+    left, right = basis(rows, columns, seed)
+    lengths = torch.linspace(0.05, 1, min(rows, columns))
+    matrix = sign * scale * (left * lengths) @ right.mT
+    result = train.orthogonalise(matrix[None], train.NEWTON_SCHULZ_STEPS)[0]
+    assert result.shape == matrix.shape
+    along = sign * left.mT @ result @ right
+    assert ((along.diagonal() > 0.5) & (along.diagonal() < 1.6)).all()
+    assert (along - along.diagonal().diag()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (16, 64), (32, 32)])
+def test_only_orthogonalised_gradients_have_singular_values_near_one(train: Any, shape: tuple[int, int]) -> None:
+    gradients = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(train.orthogonalise(gradients, train.NEWTON_SCHULZ_STEPS))
+    assert values.min() > 0.3 and values.max() < 1.6
+    normalised = torch.linalg.svdvals(gradients / gradients.norm(dim=(-2, -1), keepdim=True))
+    assert normalised.min() < 0.3 and torch.linalg.svdvals(gradients).max() > 1.6
+
+
+def test_every_parameter_has_one_optimiser(train: Any) -> None:
+    built = train.build_model()
+    groups = [group for optimiser in train.build_optimisers(built) for group in optimiser.param_groups]
+    optimised = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(optimised) == sorted(map(id, built.parameters()))
+
+
+def test_warming_up_trains_and_then_restores_every_bit(train: Any) -> None:
+    warmed = train.build_model()
+    fresh = {name: weights.clone() for name, weights in warmed.state_dict().items()}
+    moved: list[bool] = []
+    warmed.register_load_state_dict_pre_hook(
+        lambda module, *_: moved.extend(not torch.equal(w, fresh[name]) for name, w in module.named_parameters())
+    )
+    train.warm_up(warmed)
+    assert any(moved), "there was something to restore"
+    assert all(torch.equal(weights, fresh[name]) for name, weights in warmed.state_dict().items())
+    assert all(parameter.grad is None for parameter in warmed.parameters())
+
+
+# ---- the schedule ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("progress", "rate"), [(0, 0), (0.1, 0.5), (0.2, 1), (0.6, 1), (0.8, 0.55), (1, 0.1)])
+def test_the_learning_rate_goes_up_stays_and_goes_down(tmp_path: Path, progress: float, rate: float) -> None:
+    edits = {"WARMUP": "0.2", "WARMDOWN": "0.4", "FINAL_LR": "0.1"}
+    train = load(configure(copy_scripts(tmp_path, **edits), PROFILE), "train")
+    assert train.learning_rate(progress) == pytest.approx(rate)
+
+
+@law
+@given(st.lists(st.floats(0, 1), min_size=2))
+def test_the_learning_rate_never_rises_after_the_warm_up(train: Any, progress: list[float]) -> None:
+    rates = [train.learning_rate(p) for p in sorted(progress) if p >= train.WARMUP]
+    assert rates == sorted(rates, reverse=True)
+    assert train.learning_rate(train.WARMUP) == 1 and train.learning_rate(1) == pytest.approx(train.FINAL_LR)
+
+
+def test_rates_decay_and_momentum_are_set_from_the_clock(train: Any) -> None:
+    optimisers = train.build_optimisers(train.build_model())
+    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    for progress, step in ((0.0, 0), (0.75, 150), (1.0, 300)):
+        train.set_schedule(optimisers, progress, step)
+        assert all(g["lr"] == g["peak_lr"] * train.learning_rate(progress) > 0 for g in groups)
+        muon = [(g["momentum"], g["weight_decay"]) for g in groups if "momentum" in g]
+        momentum = 0.85 + (train.MOMENTUM - 0.85) * step / 300
+        assert muon and all(m == pytest.approx((momentum, train.WEIGHT_DECAY * (1 - progress))) for m in muon)
