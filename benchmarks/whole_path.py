@@ -7,6 +7,7 @@ Prints one JSON object: the machine, the preparation, the measurement.
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def main() -> None:
     state = Path(tempfile.mkdtemp(prefix="autoresearch-bench-", dir=ROOT))
     directory = state / "dataset"
     started = time.monotonic()
-    prepare = [sys.executable, str(ROOT / "prepare.py"), "--corpus", *options.corpus, "--profile", options.profile]
+    corpus = [options.corpus[0], *(str(Path(path).absolute()) for path in options.corpus[1:])]
+    prepare = [sys.executable, str(ROOT / "prepare.py"), "--corpus", *corpus, "--profile", options.profile]
     subprocess.run([*prepare, "--out", str(directory), *knobs], cwd=state, check=True, stdout=sys.stderr)
     prepared_s = time.monotonic() - started
     dataset = Dataset.open(directory)
@@ -62,7 +64,7 @@ def main() -> None:
     figures = {
         "machine": {
             "device": device.name,
-            "cpus": platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

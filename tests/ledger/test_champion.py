@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import git
 import pytest
 
 from ledger.champion import Champion
@@ -201,3 +202,18 @@ def test_a_train_py_that_is_no_text_or_no_file_is_refused(repository: Repository
         champion.source(missing)
     with pytest.raises(BadInput, match="is not a regular file"):
         champion.prepare(link, "x", "experiment 1\n")
+
+
+def test_another_reader_of_git_finds_the_merges_as_they_were_landed(repository: Repository, champion: Champion) -> None:
+    parent = champion.head()
+    for step in (1, 2):
+        commit = champion.prepare(
+            champion.head(), f"LR = {step / 4}\n", f"experiment {step}: é\n\nExperiment: {step}\n"
+        )
+        assert champion.land(champion.head(), commit)
+    with git.Repo(repository.root) as repo:
+        landed = list(repo.iter_commits(f"{parent}..{champion.branch}"))
+        assert [c.trailers_dict for c in landed] == [{"Experiment": ["2"]}, {"Experiment": ["1"]}]
+        assert [(c.tree / "train.py").data_stream.read() for c in landed] == [b"LR = 0.5\n", b"LR = 0.25\n"]
+        assert {c.author.name for c in landed} == {"autoresearch-org"}
+        assert all([d.b_path for d in c.parents[0].diff(c)] == ["train.py"] for c in landed)
