@@ -193,9 +193,10 @@ class Shift:
         name = self.ledger.name
         with self.signals_counted():
             while True:
+                draining = self.reason_to_drain()
+                self.show(draining)
                 if self.lock.lost.is_set():
                     raise HostFault(f"another launcher took over campaign {name} while this one was asleep")
-                draining = self.reason_to_drain()
                 if self.signals >= 2:
                     return Outcome(name, "stopped at once", finished=False)
                 if draining and self.drained():
@@ -204,7 +205,6 @@ class Shift:
                         self.ledger.set_stop(draining)
                     return Outcome(name, draining, finished)
                 self.pipeline.advance(partial(self.may_step, draining=draining is not None))
-                self.show(draining)
                 self.refuse_to_waste_the_night()
 
     @contextmanager

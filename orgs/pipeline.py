@@ -50,7 +50,6 @@ def ray_session() -> Iterator[str]:
     Raises:
         MissingComponent: RAY_ADDRESS names a cluster that does not answer, or refuses us.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = running_cluster()
     if address is None and os.environ.get("RAY_ADDRESS"):
         raise MissingComponent(

@@ -112,7 +112,8 @@ def watch(console: Console) -> Iterator[View]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    with Live(console=console, refresh_per_second=4) as live:
+    # Gone at the end: the table of the campaign takes its place.
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield Screen(live)
 
 

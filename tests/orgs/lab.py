@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,10 +54,16 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "orgs.cli", *arguments]
 
 
-def run(lab: Path, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a lab."""
+def run(lab: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a lab, with additional environment variables."""
     return subprocess.run(
-        command(*arguments), cwd=lab, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+        command(*arguments),
+        cwd=lab,
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
@@ -79,6 +86,6 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 120)
         time.sleep(0.2)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[Any]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

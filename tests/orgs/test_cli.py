@@ -23,7 +23,7 @@ from tests.orgs.lab import ROOT, run
     ],
     ids=lambda a: " ".join(a) or "top",
 )
-def test_every_command_has_help_with_an_example(arguments: list[str]):
+def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     helped = run(ROOT, *arguments, "--help")
     assert helped.returncode == 0
     assert "Example:" in helped.stdout or "Exit codes" in helped.stdout
@@ -35,7 +35,7 @@ def refused(lab: Path, *arguments: str) -> tuple[int, str]:
     return ended.returncode, ended.stderr
 
 
-def test_outside_a_clone_the_line_says_so(tmp_path: Path):
+def test_outside_a_clone_the_line_says_so(tmp_path: Path) -> None:
     code, line = refused(tmp_path, "launch", "orgs/demo.toml")
     assert code == 2 and "clone of autoresearch-org" in line
 
@@ -47,26 +47,26 @@ def bare_lab(root: Path) -> Path:
     return root
 
 
-def test_a_missing_org_file_is_named(tmp_path: Path):
+def test_a_missing_org_file_is_named(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "launch", "orgs/nope.toml")
     assert code == 2 and "orgs/nope.toml" in line
 
 
-def test_an_empty_ledger_says_what_to_run(tmp_path: Path):
+def test_an_empty_ledger_says_what_to_run(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "ledger", "list")
     assert code == 3 and "autoresearch-org launch" in line
 
 
-def test_an_unreadable_train_py_is_named(tmp_path: Path):
+def test_an_unreadable_train_py_is_named(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "run", "missing.py")
     assert code == 2 and "missing.py" in line
 
 
-def test_an_unknown_profile_names_the_known_ones(tmp_path: Path):
+def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "run", "train.py", "--profile", "tpu")
     assert code == 2 and "cpu, small, h100" in line
 
 
-def test_a_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path):
+def test_a_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "ledger", "list", "--redis", "redis://:secret@127.0.0.1:1/0")
     assert code == 3 and "127.0.0.1:1" in line and "secret" not in line

@@ -4,7 +4,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +37,8 @@ def lab(tmp_path: Path) -> Path:
 def rows(lab: Path) -> list[dict[str, Any]]:
     listed = run(lab, "ledger", "list", "--json")
     assert listed.returncode == 0, listed.stderr
-    return json.loads(listed.stdout)
+    found: list[dict[str, Any]] = json.loads(listed.stdout)
+    return found
 
 
 def experiments(lab: Path) -> list[Experiment]:
@@ -57,7 +63,7 @@ def left_behind(lab: Path) -> list[str]:
     return found
 
 
-def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_nothing_behind(lab: Path):
+def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_nothing_behind(lab: Path) -> None:
     before = git(lab, "status", "--porcelain"), git(lab, "rev-parse", "HEAD"), (lab / ".git" / "index").read_bytes()
     launched = run(lab, "launch", "orgs/tiny.toml")
     assert launched.returncode == 0, launched.stdout + launched.stderr
@@ -94,7 +100,51 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
 
 
-def test_a_killed_runner_and_then_a_killed_launcher_lose_nothing(lab: Path):
+def test_docker_and_a_ray_cluster_that_is_already_started_serve_as_well(tmp_path: Path, docker_daemon: str) -> None:
+    lab = make_lab(tmp_path, engine="docker", experiments=1)
+    with ray_cluster() as address:
+        launched = run(lab, "launch", "orgs/tiny.toml", RAY_ADDRESS=address)
+        assert launched.returncode == 0, launched.stdout + launched.stderr
+        assert f"docker sandbox · Ray cluster at {address}" in launched.stdout
+        assert "1 experiments judged" in launched.stdout
+        assert left_behind(lab) == []
+        assert answers(int(address.rpartition(":")[2])), "the cluster goes on without us"
+    refused = run(lab, "launch", "orgs/tiny.toml", RAY_ADDRESS=address)
+    assert refused.returncode == 3 and f"no Ray cluster answers at RAY_ADDRESS={address}" in refused.stderr
+
+
+@contextmanager
+def ray_cluster() -> Iterator[str]:
+    """Address of what `ray start` starts, for as long as the block runs."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = [f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--node-ip-address=127.0.0.1", "--block"]
+    ray = Path(sys.executable).with_name("ray")
+    # A folder of its own with a short name: Ray's sockets lie in it.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [ray, "start", "--head", f"--temp-dir={folder}", *options],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: answers(port), "the Ray cluster")
+            yield f"127.0.0.1:{port}"
+        finally:
+            kill_tree(process)
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_killed_runner_and_then_a_killed_launcher_lose_nothing(lab: Path) -> None:
     process = start(lab, "launch", "orgs/tiny.toml")
     try:
         wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
@@ -126,7 +176,7 @@ def within(process: psutil.Process, ancestor: int) -> bool:
         return False
 
 
-def kill_tree(process: "subprocess.Popen[str]") -> None:
+def kill_tree(process: "subprocess.Popen[Any]") -> None:
     """kill -9 of the launcher and of everything below it, its Ray included."""
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     kill_group(process)
@@ -137,7 +187,7 @@ def kill_tree(process: "subprocess.Popen[str]") -> None:
             continue
 
 
-def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path):
+def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path) -> None:
     process = start(lab, "launch", "orgs/tiny.toml")
     wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
     os.killpg(process.pid, signal.SIGINT)
@@ -150,21 +200,21 @@ def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path):
     assert "going on with campaign" in again.stdout
 
 
-def test_a_train_py_that_fails_stops_the_launch_with_its_reason(lab: Path):
+def test_a_train_py_that_fails_stops_the_launch_with_its_reason(lab: Path) -> None:
     (lab / "train.py").write_text((lab / "train.py").read_text().replace("def main(", "def main_is_gone("))
     launched = run(lab, "launch", "orgs/tiny.toml")
     assert launched.returncode == 5, launched.stdout + launched.stderr
     assert "train.py itself fails" in launched.stderr and "Traceback" not in launched.stderr
 
 
-def test_without_a_git_repository_the_line_says_what_to_run(lab: Path):
+def test_without_a_git_repository_the_line_says_what_to_run(lab: Path) -> None:
     shutil.rmtree(lab / ".git")
     launched = run(lab, "launch", "orgs/tiny.toml")
     assert launched.returncode == 3, launched.stdout + launched.stderr
     assert "git init" in launched.stderr and "Traceback" not in launched.stderr
 
 
-def test_run_measures_one_file_and_prints_json(lab: Path):
+def test_run_measures_one_file_and_prints_json(lab: Path) -> None:
     process = subprocess.run(
         command("run", "train.py", "--dataset", ".autoresearch/datasets/local-cpu", "--budget-s", "1.5", "--engine", "runc", "--device", "cpu", "--json"),
         cwd=lab, env=environment(), capture_output=True, text=True, timeout=120, check=False,
@@ -178,7 +228,7 @@ def test_run_measures_one_file_and_prints_json(lab: Path):
     assert left_behind(lab) == []
 
 
-def test_a_candidate_that_crashes_ends_with_code_5_and_its_last_line(lab: Path):
+def test_a_candidate_that_crashes_ends_with_code_5_and_its_last_line(lab: Path) -> None:
     (lab / "broken.py").write_text("raise ValueError('no such luck')\n")
     process = run(
         lab,

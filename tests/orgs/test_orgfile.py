@@ -35,11 +35,11 @@ def complaint(lab: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "orgs").glob("*.toml")), ids=lambda p: p.stem)
-def test_every_preset_loads(preset: Path):
+def test_every_preset_loads(preset: Path) -> None:
     assert OrgFile.load(preset, ROOT).name == preset.stem
 
 
-def test_an_empty_but_named_org_gets_the_defaults(lab: Path):
+def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
     org = load(lab, 'name = "mine"')
     assert org.budget.experiments == 100 and org.merge.rule == "keep-if-lower"
 
@@ -64,19 +64,19 @@ def test_an_empty_but_named_org_gets_the_defaults(lab: Path):
         ('name = "a', ["not TOML"]),
     ],
 )
-def test_a_bad_file_is_refused_naming_key_and_what_is_allowed(lab: Path, text: str, parts: list[str]):
+def test_a_bad_file_is_refused_naming_key_and_what_is_allowed(lab: Path, text: str, parts: list[str]) -> None:
     message = complaint(lab, text)
     for part in parts:
         assert part in message
 
 
-def test_a_missing_file_names_the_presets(lab: Path):
+def test_a_missing_file_names_the_presets(lab: Path) -> None:
     (lab / "orgs" / "demo.toml").write_text('name = "demo"')
     with pytest.raises(BadInput, match=r"orgs/demo\.toml"):
         OrgFile.load(lab / "orgs" / "nope.toml", lab)
 
 
-def test_the_identity_changes_with_the_values_a_role_or_the_program_and_with_nothing_else(lab: Path):
+def test_the_identity_changes_with_the_values_a_role_or_the_program_and_with_nothing_else(lab: Path) -> None:
     org = load(lab, 'name = "mine"')
     before = org.identity(lab)
     assert load(lab, '# a comment\nname = "mine"').identity(lab) == before

@@ -12,9 +12,9 @@ from tests.orgs.rows import NIGHT
 
 
 def shown(width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(tabulate(NIGHT))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    terminal = io.StringIO()
+    Console(file=terminal, width=width).print(tabulate(NIGHT))
+    return terminal.getvalue()
 
 
 def test_the_table_has_a_row_for_each_experiment_with_score_distance_state_and_reason() -> None:

@@ -2,7 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,24 +15,9 @@ from sandbox.engines.docker import DockerEngine
 from sandbox.measure import measure
 from sandbox.profile import Limits
 from tests.components import require
-from tests.sandbox.daemon import can_start_daemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
 Measure = Callable[..., Measurement]
-
-
-@pytest.fixture(scope="session")
-def docker_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Docker daemon for this test run; DOCKER_HOST names it meanwhile."""
-    require(can_start_daemon(), "no Docker daemon can be started (apt-get install docker.io, and run as root)")
-    before = os.environ.get("DOCKER_HOST")
-    with running_daemon(tmp_path_factory.mktemp("d")) as address:
-        os.environ["DOCKER_HOST"] = address
-        yield address
-        if before is None:
-            del os.environ["DOCKER_HOST"]
-        else:
-            os.environ["DOCKER_HOST"] = before
 
 
 @pytest.fixture(scope="session")

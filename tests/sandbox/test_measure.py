@@ -97,11 +97,16 @@ def test_a_model_that_cannot_be_scored_is_typed(run: Measure, source: str, kind:
 
 def test_a_cancelled_run_ends_as_a_host_error(run: Measure) -> None:
     cancel = threading.Event()
+
+    def on_phase(phase: str) -> None:
+        if phase == "training":
+            cancel.set()
+
     measured = run(
         gate_probe("start(); time.sleep(60)"),
         budget_s=60,
         cancel=cancel,
-        on_phase=lambda phase: phase == "training" and cancel.set(),
+        on_phase=on_phase,
     )
     assert measured.failure is not None and measured.failure.kind == FailureKind.HOST_ERROR
     assert measured.failure.message == "cancelled" and measured.failure.kind.ours
