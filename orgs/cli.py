@@ -79,6 +79,10 @@ def run(
         float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)
     ] = None,
     engine: Annotated[str, typer.Option(help="Container engine: auto, docker or runc.")] = "auto",
+    image: Annotated[
+        str | None,
+        typer.Option(help="Docker image, such as docker/Dockerfile makes.", show_default="the host's Python"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")] = "auto",
     cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of the candidate.", min=0.1)] = None,
@@ -93,7 +97,7 @@ def run(
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source}: cannot be read: {error}") from None
     data = Dataset.open(dataset) if dataset else ensure_dataset(lab, data_of_profile(lab, profile), err)
-    chosen = pick_engine(engine, state_dir=lab.state)
+    chosen = pick_engine(engine, state_dir=lab.state, image=image)
     sweep([chosen], lab.state)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
         phase = "starting"

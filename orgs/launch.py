@@ -72,7 +72,7 @@ def launch(
     org = OrgFile.load(org_path, lab.root)
     for role, seat in org.roles.items():
         Role.load(lab.root / seat.file).check(role)
-    engine = pick_engine(org.sandbox.engine, state_dir=lab.state)
+    engine = pick_engine(org.sandbox.engine, state_dir=lab.state, image=org.sandbox.image)
     device = find_device(org.sandbox.device)
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:

@@ -61,6 +61,8 @@ class SandboxSettings(Section):
     engine: Literal["auto", "docker", "runc"] = "auto"
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, or the UUID of a GPU."""
+    image: Annotated[str, Field(min_length=1)] | None = None
+    """Docker image to use in place of the host's own Python, such as one made from docker/Dockerfile."""
     cpus: Annotated[float, Field(gt=0)] | None = None
     """CPUs of a candidate; all of the machine's when absent."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None

@@ -94,7 +94,7 @@ def build_arbiter(site: Site, stack: ExitStack) -> Worker:
 def build_runner(site: Site, stack: ExitStack) -> Worker:
     """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
     ledger = site.ledger()
-    engine = pick_engine(site.engine, state_dir=site.lab.state)
+    engine = pick_engine(site.engine, state_dir=site.lab.state, image=site.org.sandbox.image)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
     keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
     sweep([engine], site.lab.state)

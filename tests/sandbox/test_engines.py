@@ -1,0 +1,111 @@
+"""An engine that could not enforce every control is refused, in a line that says what to do."""
+
+import io
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker.api.client import APIClient
+
+from records import BadInput, MissingComponent
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from sandbox.engines import pick_engine
+from sandbox.engines.docker import DockerEngine, missing_controls
+from sandbox.measure import measure
+from sandbox.profile import Limits
+from tests.sandbox.candidates import probe
+
+CAPABLE = {
+    "MemoryLimit": True,
+    "PidsLimit": True,
+    "CpuCfsQuota": True,
+    "SwapLimit": True,
+    "CgroupDriver": "cgroupfs",
+    "SecurityOptions": ["name=seccomp,profile=default"],
+    "OSType": "linux",
+    "Architecture": "x86_64",
+}
+
+
+def test_a_daemon_that_enforces_everything_is_accepted() -> None:
+    assert missing_controls(CAPABLE) == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "control"),
+    [
+        ({"MemoryLimit": False}, "memory limits"),
+        ({"PidsLimit": None}, "pids limits"),
+        ({"CpuCfsQuota": False}, "cpu limits"),
+        ({"CgroupDriver": "none"}, "cgroups"),
+        ({"SecurityOptions": ["name=rootless"]}, "seccomp"),
+        ({"Architecture": "aarch64"}, "the system calls of linux/x86_64"),
+    ],
+)
+def test_a_daemon_that_lacks_a_control_is_refused_by_its_name(lacking: dict[str, object], control: str) -> None:
+    assert missing_controls(CAPABLE | lacking) == [control]
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "says"),
+    [
+        ("docker", "unix:///nowhere/docker.sock", "no Docker daemon answers at unix:///nowhere/docker.sock"),
+        ("docker", "tcp://10.0.0.1:2375", "a daemon on this machine"),
+    ],
+)
+def test_docker_that_does_not_answer_is_named(
+    name: str, host: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with pytest.raises(MissingComponent, match=says):
+        pick_engine(name, state_dir=tmp_path)
+
+
+def test_names_and_combinations_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="allowed are auto, docker, runc"):
+        pick_engine("podman", state_dir=tmp_path)
+    with pytest.raises(BadInput, match="runc engine starts no Docker images"):
+        pick_engine("runc", state_dir=tmp_path, image="lab")
+
+
+@pytest.fixture(scope="module")
+def bare_image(docker_daemon: str) -> Iterator[str]:
+    """An image with a Python and nothing else: what docker/Dockerfile makes, as far as no registry is needed for it."""
+    client = APIClient(base_url=docker_daemon, version="auto")
+    prefix = Path(sys.base_prefix)
+    needed = {prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    libraries = subprocess.run(["ldd", str(*needed)], capture_output=True, text=True, check=True).stdout
+    needed |= {Path(word) for word in libraries.split() if word.startswith("/")}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
+        for path in needed:
+            archive.add(path)
+        library = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        archive.add(library, filter=lambda m: None if m.name.endswith(("site-packages", "/test", ".a")) else m)
+        link = tarfile.TarInfo("usr/local/bin/python")
+        link.type, link.linkname = tarfile.SYMTYPE, str(prefix / "bin" / f"python3.{sys.version_info.minor}")
+        archive.addfile(link)
+    client.import_image_from_data(buffer.getvalue(), repository="autoresearch-bare", tag="test")
+    yield "autoresearch-bare:test"
+    client.remove_image("autoresearch-bare:test", force=True)
+
+
+def test_an_image_of_the_users_own_is_started_without_anything_of_the_host(
+    bare_image: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    engine = pick_engine("docker", state_dir=tmp_path, image=bare_image)
+    assert isinstance(engine, DockerEngine)
+    source = probe("print(os.getuid() > 0, os.path.exists('/usr/bin/env'), sorted(os.listdir('/lab')))")
+    limits = Limits.of(memory_gb=0.5)
+    measured = measure(
+        source, dataset, engine, budget_s=1, seed=1, device=find_device("cpu"), limits=limits, state_dir=tmp_path
+    )
+    assert measured.log_tail.startswith("True False ['config.json', 'prepare.py', 'train.py']"), measured
+    assert Path("/usr/bin/env").exists()
+    assert measured.hashes.image == engine.client.inspect_image(bare_image)["Id"].removeprefix("sha256:")
+    with pytest.raises(MissingComponent, match="docker build -t nobody"):
+        pick_engine("docker", state_dir=tmp_path, image="nobody")
