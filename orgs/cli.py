@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from redis import Redis
+from redis import Redis, RedisError
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -376,12 +376,20 @@ def describe(measurement: Measurement) -> Panel:
 
 
 def main() -> None:
-    """Console entry point: refusals end as one line and their exit code."""
+    """Console entry point: refusals, and what the machine does to us, end as one line and an exit code."""
     try:
         app()
     except Refusal as refusal:
-        err.print(Text(f"autoresearch-org: {refusal}", style="red"), soft_wrap=True)
-        sys.exit(refusal.exit_code)
+        end(str(refusal), refusal.exit_code)
+    except RedisError as error:
+        end(f"the ledger's Redis stopped answering ({error}); nothing is lost, the same command goes on", 4)
+    except OSError as error:
+        end(f"{error.filename or 'the machine'}: {error.strerror or error}", 4)
+
+
+def end(line: str, exit_code: int) -> NoReturn:
+    err.print(Text(f"autoresearch-org: {line}", style="red"), soft_wrap=True)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

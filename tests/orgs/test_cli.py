@@ -1,11 +1,14 @@
 """What a newcomer gets wrong ends as one line that says what to do, with its documented exit code."""
 
+import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.orgs.lab import ROOT, run
+from tests.components import require
+from tests.orgs.lab import ROOT, command, environment, make_lab, run
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,28 @@ def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
 def test_a_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     code, line = refused(bare_lab(tmp_path), "ledger", "list", "--redis", "redis://:secret@127.0.0.1:1/0")
     assert code == 3 and "127.0.0.1:1" in line and "secret" not in line
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    lab = bare_lab(tmp_path)
+    (lab / ".autoresearch").write_text("in the way of the state folder")
+    code, line = refused(lab, "ledger", "list")
+    assert code == 4 and ".autoresearch" in line
+
+
+def test_without_any_container_engine_the_line_says_how_to_get_one(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "hiding runc from a process takes root")
+    hidden = "for bin in /usr/sbin /usr/local/sbin; do mount -t tmpfs none $bin; done; exec " + shlex.join(
+        command("run", "train.py")
+    )
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", hidden],
+        cwd=make_lab(tmp_path),
+        env=environment() | {"DOCKER_HOST": "unix:///nowhere/docker.sock"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 3, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert "no Docker daemon answers" in line and "apt-get install runc" in line

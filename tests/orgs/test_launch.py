@@ -19,6 +19,8 @@ import pytest
 from ledger import Ledger
 from ledger.server import open_redis
 from records import Experiment, State
+from sandbox.engines.cgroup import groups_with_prefix
+from sandbox.profile import lab_id, name_prefix
 from tests.components import require
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
@@ -52,13 +54,14 @@ def git(lab: Path, *arguments: str) -> str:
 
 
 def left_behind(lab: Path) -> list[str]:
-    """Processes, mounts, cgroups and run directories that name the lab."""
+    """Processes, mounts, cgroups and run directories of the lab."""
     found = [
         " ".join(p.info["cmdline"])[:160]
         for p in psutil.process_iter(["cmdline", "cwd"])
         if str(lab) in " ".join(p.info["cmdline"] or [])
     ]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab) in line]
+    found += groups_with_prefix(name_prefix(lab_id(lab / ".autoresearch")))
     found += [str(path) for path in (lab / ".autoresearch" / "runs").glob("*")]
     return found
 
@@ -185,6 +188,26 @@ def kill_tree(process: "subprocess.Popen[Any]") -> None:
             child.kill()
         except psutil.Error:
             continue
+
+
+def test_a_killed_redis_ends_the_launch_in_one_line_and_loses_nothing(lab: Path) -> None:
+    process = start(lab, "launch", "orgs/tiny.toml")
+    wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
+    before = [e.id for e in experiments(lab)]
+    server = next(p for p in psutil.process_iter(["cmdline"]) if is_redis_of(lab, p.info["cmdline"] or []))
+    server.kill()
+    assert process.wait(timeout=120) == 4, (lab / "launch.log").read_text()
+    log = (lab / "launch.log").read_text()
+    assert "Redis stopped answering" in log and "Traceback" not in log
+    assert [e.id for e in experiments(lab)] == before
+    again = run(lab, "launch", "orgs/tiny.toml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "going on with campaign" in again.stdout
+    assert left_behind(lab) == []
+
+
+def is_redis_of(lab: Path, cmdline: list[str]) -> bool:
+    return any("redis-server" in part for part in cmdline[:1]) and str(lab) in " ".join(cmdline)
 
 
 def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path) -> None:
