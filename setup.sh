@@ -38,6 +38,19 @@ if [ ! -x .venv/bin/python ]; then
 fi
 command -v git >/dev/null || apt_install "git is needed: the champion is a git branch" git
 
+# ---- a container engine ----------------------------------------------------------------------------------------------
+docker_answers() { command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1; }
+if [ "$goal" = test ]; then
+    command -v dockerd >/dev/null || apt_install "the tests start their own Docker daemon" docker.io
+    command -v redis-server >/dev/null || apt_install "the ledger is tested against a second Redis version" redis-server
+fi
+if ! docker_answers && ! command -v runc >/dev/null; then
+    apt_install "no Docker daemon answers, so experiments run under runc" runc
+fi
+if ! docker_answers && [ "$(id -u)" != 0 ]; then
+    stop "runc needs root here; run as root, or start Docker and let this user reach it: sudo usermod -aG docker $(id -un)"
+fi
+
 # ---- packages --------------------------------------------------------------------------------------------------------
 pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@" 2> >(grep -v '^WARNING' >&2); }
 
@@ -72,17 +85,4 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     pip install -r "$requirements"
     pip install --no-deps --no-build-isolation -e .
     printf '%s' "$wanted" >"$stamp"
-fi
-
-# ---- a container engine ----------------------------------------------------------------------------------------------
-docker_answers() { command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1; }
-if [ "$goal" = test ]; then
-    command -v dockerd >/dev/null || apt_install "the tests start their own Docker daemon" docker.io
-    command -v redis-server >/dev/null || apt_install "the ledger is tested against a second Redis version" redis-server
-fi
-if ! docker_answers && ! command -v runc >/dev/null; then
-    apt_install "no Docker daemon answers, so experiments run under runc" runc
-fi
-if ! docker_answers && [ "$(id -u)" != 0 ]; then
-    stop "runc needs root here; run as root, or start Docker and let this user reach it: sudo usermod -aG docker $(id -un)"
 fi
