@@ -243,19 +243,15 @@ def report(
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Write the progress plot of a campaign and print its table."""
+    """Write the progress plot of a campaign: all experiments, the merged ones, the champion."""
     from orgs.plot import plot  # see there
 
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         snapshot = Snapshot.read(ledger)
     if not any(e.score for e in snapshot.experiments):
         raise BadInput(f"campaign {snapshot.campaign.name} has no scored experiment yet: nothing to plot")
-    plot(
-        snapshot.experiments,
-        path,
-        f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {sum(e.state == State.MERGED for e in snapshot.judged)} merged",
-    )
-    out.print(tabulate(snapshot.experiments, title=f"campaign {snapshot.campaign.name}"))
+    merged = sum(e.state == State.MERGED for e in snapshot.judged)
+    plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {merged} merged")
     out.print(Text(f"plot: {path}"))
 
 

@@ -243,7 +243,7 @@ class Shift:
         spent = self.ledger.spent()
         room = self.org.budget.experiments - spent.started
         if role == "runner":
-            return room > self.pipeline.busy("runner")
+            return room > self.pipeline.busy("runner") and not self.verdict_first()
         if role == "planner":
             return room > spent.open and self.ledger.champion_experiment() is not None
         return True
@@ -252,8 +252,14 @@ class Shift:
         """No seat but the arbiter's is at work, and nothing waits for the arbiter."""
         if any(self.pipeline.busy(role) for role in ("planner", "coder", "reviewer", "runner")):
             return False
-        counts = self.ledger.counts()
-        return not counts.get(State.SCORED) and not counts.get(State.MERGING)
+        return not self.ledger.experiments(states=[State.SCORED, State.MERGING])
+
+    def verdict_first(self) -> bool:
+        """Whether to hold the device free for a moment: what waits for its verdict may be the next champion, and a
+        candidate made from this one would run in vain. Not where the arbiter itself waits for a baseline."""
+        waiting = self.ledger.experiments(states=[State.SCORED, State.MERGING, State.QUEUED])
+        decidable = any(e.state != State.QUEUED for e in waiting)
+        return decidable and not any(e.lane == "baseline" for e in waiting)
 
     def show(self, draining: str | None) -> None:
         for event in self.ledger.events(after=self.last_event):
