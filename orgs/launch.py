@@ -243,7 +243,7 @@ class Shift:
         spent = self.ledger.spent()
         room = self.org.budget.experiments - spent.started
         if role == "runner":
-            return room > self.pipeline.busy("runner") and not self.verdict_first()
+            return room > self.pipeline.busy("runner") and not verdict_first(self.ledger)
         if role == "planner":
             return room > spent.open and self.ledger.champion_experiment() is not None
         return True
@@ -253,13 +253,6 @@ class Shift:
         if any(self.pipeline.busy(role) for role in ("planner", "coder", "reviewer", "runner")):
             return False
         return not self.ledger.experiments(states=[State.SCORED, State.MERGING])
-
-    def verdict_first(self) -> bool:
-        """Whether to hold the device free for a moment: what waits for its verdict may be the next champion, and a
-        candidate made from this one would run in vain. Not where the arbiter itself waits for a baseline."""
-        waiting = self.ledger.experiments(states=[State.SCORED, State.MERGING, State.QUEUED])
-        decidable = any(e.state != State.QUEUED for e in waiting)
-        return decidable and not any(e.lane == "baseline" for e in waiting)
 
     def show(self, draining: str | None) -> None:
         for event in self.ledger.events(after=self.last_event):
@@ -282,3 +275,11 @@ class Shift:
                 raise HostFault(
                     f"the host failed {len(failures)} runs of #{experiment.id}: {failures[-1].message}; `resume` goes on when that is mended"
                 )
+
+
+def verdict_first(ledger: Ledger) -> bool:
+    """Whether to hold a device free for a moment: what waits for its verdict may be the next champion, and a candidate made
+    from this one would run in vain. Not where the arbiter itself waits for a baseline."""
+    waiting = ledger.experiments(states=[State.SCORED, State.MERGING, State.QUEUED])
+    decidable = any(e.state != State.QUEUED for e in waiting)
+    return decidable and not any(e.lane == "baseline" for e in waiting)

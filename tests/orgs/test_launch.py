@@ -151,12 +151,9 @@ def test_a_killed_runner_and_then_a_killed_launcher_lose_nothing(lab: Path) -> N
     process = start(lab, "launch", "orgs/tiny.toml")
     try:
         wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
-        runner = next(
-            p
-            for p in psutil.process_iter(["cmdline"])
-            if "runner" in " ".join(p.info["cmdline"] or []) and within(p, process.pid)
-        )
-        os.kill(runner.pid, signal.SIGKILL)
+        runner = psutil.Process(holder_of_the_run(lab))
+        assert runner.name().startswith("ray::") and within(runner, process.pid)
+        runner.kill()
         wait_until(lambda: any(e.score for e in experiments(lab)), "the baseline, measured by the restarted runner")
         kept = [e for e in experiments(lab) if e.score]
     finally:
@@ -170,6 +167,15 @@ def test_a_killed_runner_and_then_a_killed_launcher_lose_nothing(lab: Path) -> N
         assert after[experiment.id].measurements[: len(experiment.measurements)] == experiment.measurements
     assert sum(e.state.final and e.lane == "improve" and e.attempts > 0 for e in after.values()) == 2
     assert left_behind(lab) == []
+
+
+def holder_of_the_run(lab: Path) -> int:
+    """Process that holds the lease under which the first experiment runs."""
+    with open_redis(lab / ".autoresearch") as server:
+        ledger = Ledger(server.client, Ledger.campaigns(server.client)[-1])
+        (running,) = ledger.running()
+        holder = str(server.client.hget(ledger.row_key(running.experiment), "holder"))
+        return int(holder.rpartition("/")[2])
 
 
 def within(process: psutil.Process, ancestor: int) -> bool:

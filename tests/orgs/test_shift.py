@@ -1,0 +1,175 @@
+"""Which campaign a launch works on, who may step, and what a seat does about a file that a person breaks at night."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from ledger import Ledger
+from ledger.champion import Champion
+from ledger.lease import acquire
+from ledger.server import RedisServer, open_redis
+from ledger.verdict import keep_if_lower
+from orgs.lab import Lab
+from orgs.launch import begin, go_on, new_name, newest, unfinished_or_new, verdict_first
+from orgs.orgfile import OrgFile
+from orgs.pipeline import Pipeline, ray_session
+from orgs.seats import Site
+from records import BadInput, MissingComponent
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
+from tests.ledger.conftest import Org
+from tests.ledger.samples import program
+from tests.orgs.lab import make_lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab.open(make_lab(tmp_path_factory.mktemp("lab")))
+
+
+@pytest.fixture(scope="module")
+def server(lab: Lab) -> Iterator[RedisServer]:
+    with open_redis(lab.state) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(server: RedisServer) -> redis.Redis:
+    server.client.flushall()
+    return server.client
+
+
+@pytest.fixture
+def org(lab: Lab) -> OrgFile:
+    return OrgFile.load(lab.root / "orgs" / "tiny.toml", lab.root)
+
+
+@pytest.fixture
+def dataset(lab: Lab, org: OrgFile) -> Dataset:
+    return Dataset.open(lab.dataset(org.data))
+
+
+def campaign(client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset, name: str = "tiny-1") -> Ledger:
+    ledger = Ledger(client, name)
+    begin(ledger, lab, org, dataset)
+    return ledger
+
+
+def started(ledger: Ledger, lab: Lab) -> tuple[Org, str, str]:
+    """A campaign whose start is measured: its rows' helper, the champion's commit and program."""
+    champion = Champion(lab.root, ledger.name)
+    source, helper = champion.source(champion.head()), Org(ledger, acquire(ledger.client, "cpu", "runner", 600.0))
+    helper.baseline(2.5, champion.head(), source)
+    return helper, champion.head(), source
+
+
+# ---- which campaign --------------------------------------------------------------------------------------------------
+
+
+def test_a_launch_goes_on_with_what_was_interrupted_and_otherwise_begins_anew(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    with pytest.raises(MissingComponent, match="org tiny has no campaign yet"):
+        newest(client, org)
+    assert unfinished_or_new(client, org) == new_name(client, org)
+    ledger = campaign(client, lab, org, dataset)
+    other = org.model_copy(update={"name": "other"})
+    assert unfinished_or_new(client, org) == newest(client, org) == "tiny-1"
+    assert unfinished_or_new(client, other).startswith("other-")
+    ledger.set_stop("6 experiments judged")
+    assert unfinished_or_new(client, org) == new_name(client, org) != newest(client, org)
+    go_on(ledger, org, dataset)
+    assert unfinished_or_new(client, org) == "tiny-1"
+
+
+def test_a_campaign_is_not_continued_under_other_conditions(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    with pytest.raises(BadInput, match="belongs to org tiny, not to other"):
+        go_on(ledger, org.model_copy(update={"name": "other"}), dataset)
+    longer = org.budget.model_copy(update={"train_s": 60.0})
+    with pytest.raises(BadInput, match=r"trains 1\.5 s per experiment.*--new"):
+        go_on(ledger, org.model_copy(update={"budget": longer}), dataset)
+    elsewhere = Dataset(dataset.path, "f" * 64, dataset.manifest)
+    with pytest.raises(BadInput, match="another dataset"):
+        go_on(ledger, org, elsewhere)
+
+
+def test_a_planner_that_could_never_propose_stops_a_launch_before_anything_exists(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    planner = lab.root / org.roles.planner.file
+    text = planner.read_text()
+    planner.write_text(text.replace("frozen: []", "frozen: [MATRX_LR]"))
+    try:
+        with pytest.raises(BadInput, match="MATRX_LR, no numeric constant"):
+            campaign(client, lab, org, dataset, "tiny-never")
+    finally:
+        planner.write_text(text)
+    assert Ledger.campaigns(client) == []
+    assert Champion(lab.root, "tiny-never").resolve("refs/heads/autoresearch/tiny-never") is None
+
+
+# ---- who may step ----------------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_comes_before_the_next_run(client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    helper, head, source = started(ledger, lab)
+    assert not verdict_first(ledger)
+    scored = helper.scored(source + "# scored\n", 2.6, head)
+    helper.queued(source + "# queued\n", head)
+    assert verdict_first(ledger)
+    ledger.discard(scored, keep_if_lower(ledger.champion_score(), ledger.experiment(scored).measurements[-1]))
+    assert not verdict_first(ledger)
+
+
+def test_a_verdict_that_waits_for_a_baseline_does_not_block_it(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    helper, head, source = started(ledger, lab)
+    helper.scored(source + "# scored\n", 2.6, head)
+    ledger.propose_baseline(program(source + "# by hand\n", "e" * 40))
+    assert not verdict_first(ledger)
+
+
+# ---- seats -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_role_file_that_is_broken_at_night_is_waited_for_and_said_once(
+    server: RedisServer, client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgs.pipeline.MENDING_PAUSE_S", 0.1)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    )
+    ledger = campaign(client, lab, org, dataset)
+    started(ledger, lab)
+    planner = lab.root / org.roles.planner.file
+    text = planner.read_text()
+    said: list[str] = []
+    with ray_session():
+        pipeline = Pipeline(said.append)
+        pipeline.add("planner", Site(lab.root, server.url, ledger.name, org, "runc", find_device("cpu"), 1.5))
+        try:
+            planner.write_text(text.replace("mind: sampler", "mind: oracle"))
+            until = time.monotonic() + 60
+            while not said and time.monotonic() < until:
+                pipeline.advance(lambda role: True)
+            for _ in range(20):
+                pipeline.advance(lambda role: True)
+            assert len(said) == 1 and "planner-0 waits until this is mended" in said[0] and "planner.md:2" in said[0]
+            assert ledger.experiments()[1:] == []
+            planner.write_text(text)
+            while not ledger.experiments()[1:] and time.monotonic() < until:
+                pipeline.advance(lambda role: True)
+            assert [e.author for e in ledger.experiments()[1:]][:1] == ["planner/sampler"]
+        finally:
+            planner.write_text(text)
+            pipeline.close()
