@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 import redis
+from rich.console import Console
 
 from ledger import Ledger
 from ledger.champion import Champion
-from ledger.lease import acquire
+from ledger.lease import acquire, hold
 from ledger.server import RedisServer, open_redis
 from ledger.verdict import keep_if_lower
 from orgs.lab import Lab
-from orgs.launch import begin, go_on, new_name, newest, unfinished_or_new, verdict_first
-from orgs.orgfile import OrgFile
+from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished_or_new, verdict_first
+from orgs.orgfile import Budget, OrgFile
 from orgs.pipeline import Pipeline, ray_session
 from orgs.seats import Site
+from orgs.view import Lines
 from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
@@ -137,6 +139,34 @@ def test_a_verdict_that_waits_for_a_baseline_does_not_block_it(
     helper.scored(source + "# scored\n", 2.6, head)
     ledger.propose_baseline(program(source + "# by hand\n", "e" * 40))
     assert not verdict_first(ledger)
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        ({"experiments": 2}, None),
+        ({"experiments": 1}, "1 experiments judged"),
+        ({"device_minutes": 0.01}, "0.01 device minutes spent"),
+        ({"device_minutes": 1.0}, None),
+        ({"wall_minutes": 1e-9}, "1e-09 minutes have passed"),
+        ({"wall_minutes": 1.0}, None),
+    ],
+)
+def test_each_budget_ends_a_shift_and_says_so(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset, budget: dict[str, float], reason: str | None
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    helper, head, source = started(ledger, lab)
+    judged = helper.scored(source + "# scored\n", 2.6, head)
+    ledger.discard(judged, keep_if_lower(ledger.champion_score(), ledger.experiment(judged).measurements[-1]))
+    limited = org.model_copy(update={"budget": Budget.model_validate({"experiments": 5, **budget})})
+    with hold(client, "launcher/tiny-1") as lock:
+        shift = Shift(ledger, limited, Pipeline(print), Lines(Console(quiet=True)), lock)
+        assert shift.reason_to_drain() == reason
+        assert shift.may_step("planner", draining=False) is (budget.get("experiments") != 1)
+        assert not shift.may_step("planner", draining=True) and shift.may_step("arbiter", draining=True)
+        shift.signals = 1
+        assert shift.reason_to_drain() == "interrupted"
 
 
 # ---- seats -----------------------------------------------------------------------------------------------------------
