@@ -269,6 +269,8 @@ class Campaign(Record):
     """Commit the campaign started from."""
     dataset: str
     """SHA-256 of the dataset's manifest."""
+    device: str
+    """Kind of device: scores of unlike ones do not compare."""
     budget_s: float
     seed: int
     created_at: str

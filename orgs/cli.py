@@ -96,7 +96,7 @@ def run(
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source}: cannot be read: {error}") from None
-    data = Dataset.open(dataset) if dataset else ensure_dataset(lab, data_of_profile(lab, profile), err)
+    data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
     chosen = pick_engine(engine, state_dir=lab.state, image=image)
     sweep([chosen], lab.state)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
@@ -258,15 +258,14 @@ def report(
 # ---- shared by the commands ------------------------------------------------------------------------------------------
 
 
-def data_of_profile(lab: Lab, profile: str) -> Data:
-    """The prepared corpus of a profile, else the offline one."""
+def dataset_of_profile(lab: Lab, profile: str) -> Dataset:
+    """The dataset that was prepared in this profile; where none was, the offline one, which is then made."""
     if profile not in ("cpu", "small", "h100"):
         raise BadInput(f"--profile {profile}: allowed are cpu, small, h100")
     try:
-        corpus = lab.dataset_of_profile(profile).name.removesuffix(f"-{profile}")
+        return Dataset.open(lab.dataset_of_profile(profile))
     except MissingComponent:
-        corpus = "python"
-    return Data.model_validate({"corpus": corpus, "profile": profile})
+        return ensure_dataset(lab, Data.model_validate({"corpus": "python", "profile": profile}), err)
 
 
 @contextmanager

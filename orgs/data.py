@@ -17,20 +17,15 @@ def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
 
     Raises:
         BadInput: the corpus is unusable, or the files do not match their manifest.
+        MissingComponent: the org file names a prepared dataset, and it is not there.
         HostFault: the machine failed while building (disk full).
     """
     directory = lab.dataset(data)
-    if not (directory / "manifest.json").is_file():
+    if data.dataset is None and not (directory / "manifest.json").is_file():
         console.print(Text(f"preparing dataset {directory.name} (once)"))
-        command = [
-            sys.executable,
-            "prepare.py",
-            "--corpus",
-            data.corpus,
-            *map(str, data.paths),
-            "--profile",
-            data.profile,
-        ]
+        corpus = [data.corpus, *(str(path.expanduser()) for path in data.paths)]
+        options = ["--profile", data.profile, "--out", str(directory)]
+        command = [sys.executable, "prepare.py", "--corpus", *corpus, *options]
         prepared = subprocess.run(command, cwd=lab.root, stdout=sys.stderr, check=False)
         if prepared.returncode != 0:
             fault = HostFault if prepared.returncode == HostFault.exit_code else BadInput

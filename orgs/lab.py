@@ -1,5 +1,6 @@
 """The lab: the clone in which a person works, and where its state lies."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,14 @@ class Lab:
             raise BadInput(f"train.py is not UTF-8: {error}") from None
 
     def dataset(self, data: Data) -> Path:
-        """Folder of the dataset that an org file names."""
-        return self.state / "datasets" / f"{data.corpus}-{data.profile}"
+        """Folder of the dataset that an org file names; another set of paths is another dataset."""
+        if data.dataset is not None:
+            return self.root / data.dataset.expanduser()
+        name = f"{data.corpus}-{data.profile}"
+        if data.paths:
+            paths = "\n".join(str(self.root / path.expanduser()) for path in data.paths)
+            name += "-" + hashlib.sha256(paths.encode()).hexdigest()[:8]
+        return self.state / "datasets" / name
 
     def dataset_of_profile(self, profile: str) -> Path:
         """The one prepared dataset of a profile.
@@ -45,7 +52,7 @@ class Lab:
             MissingComponent: none is prepared.
             BadInput: several are, so that the choice must be the user's.
         """
-        found = sorted(self.state.glob(f"datasets/*-{profile}/manifest.json"))
+        found = sorted(self.state.glob(f"datasets/*-{profile}*/manifest.json"))
         if not found:
             raise MissingComponent(
                 f"no dataset of profile {profile}: run .venv/bin/python prepare.py --profile {profile}"

@@ -27,7 +27,7 @@ from orgs.seats import Site
 from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, MissingComponent, Refusal, State
 from sandbox.dataset import Dataset
-from sandbox.device import find_device
+from sandbox.device import Device, find_device
 from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
 
@@ -82,10 +82,10 @@ def launch(
         view = stack.enter_context(watch(console))
         ledger = Ledger(server.client, name)
         if name in Ledger.campaigns(server.client):
-            go_on(ledger, org, dataset)
+            go_on(ledger, org, dataset, device)
             view.say(f"going on with campaign {name} (--new starts another)")
         else:
-            begin(ledger, lab, org, dataset)
+            begin(ledger, lab, org, dataset, device)
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
         site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s)
@@ -120,7 +120,7 @@ def unfinished_or_new(client: redis.Redis, org: OrgFile) -> str:
     return new_name(client, org)
 
 
-def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset) -> None:
+def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
     check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
     base = Champion(lab.root, ledger.name).start(lab.train_source)
@@ -131,6 +131,7 @@ def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset) -> None:
             org_id=org.identity(lab.root),
             base=base,
             dataset=dataset.sha256,
+            device=device.name,
             budget_s=seconds_of_training(org, dataset),
             seed=org.seed,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -142,7 +143,7 @@ def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
     return org.budget.train_s or dataset.budget_s
 
 
-def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset) -> None:
+def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Reopen a campaign. Raises BadInput if new scores would not compare with those it has."""
     campaign = ledger.campaign()
     if campaign.org != org.name:
@@ -151,6 +152,11 @@ def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset) -> None:
         )
     if campaign.dataset != dataset.sha256:
         raise BadInput(f"campaign {campaign.name} was measured on another dataset: launch a new one with --new")
+    if campaign.device != device.name:
+        raise BadInput(
+            f"campaign {campaign.name} was measured on {campaign.device}, not on {device.name}: "
+            "go on there, or launch a new one with --new"
+        )
     if campaign.budget_s != seconds_of_training(org, dataset):
         raise BadInput(
             f"campaign {campaign.name} trains {campaign.budget_s:g} s per experiment, and that cannot change: "

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from records import BadInput
 from sandbox.profile import Limits
@@ -42,6 +42,16 @@ class Data(Section):
     paths: list[Path] = []
     """Files and folders of a `local` corpus."""
     profile: Literal["cpu", "small", "h100"] = "cpu"
+    dataset: Path | None = None
+    """Folder of a dataset that prepare.py has made, in place of the three above."""
+
+    @model_validator(mode="after")
+    def one_source(self) -> "Data":
+        if self.dataset is not None and self.model_fields_set != {"dataset"}:
+            raise ValueError("dataset stands in place of corpus, paths and profile: give one or the other")
+        if self.dataset is None and (self.corpus == "local") != bool(self.paths):
+            raise ValueError("paths belong to the corpus 'local', and it needs at least one")
+        return self
 
 
 class Budget(Section):
@@ -118,8 +128,6 @@ class OrgFile(Section):
         ]:
             if not (lab / file).is_file():
                 raise BadInput(f"{path}: {key}: no file {file} in {lab}")
-        if org.data.corpus == "local" and not org.data.paths:
-            raise BadInput(f"{path}: data.paths: a local corpus needs at least one file or folder")
         return org
 
     def identity(self, lab: Path) -> str:
@@ -138,6 +146,8 @@ def explain(error: ValidationError) -> str:
         message = f"unknown key (allowed here: {', '.join(allowed_keys(OrgFile, first['loc'][:-1]))})"
     elif first["type"] == "missing":
         message = "is required"
+    elif first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
     else:
         message = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
     return f"{key}: {message}" + (f" (and {len(others)} more)" if others else "")

@@ -54,6 +54,7 @@ CAMPAIGN = Campaign(
     org_id="0" * 64,
     base="a" * 40,
     dataset="0" * 64,
+    device="2 × CPU",
     budget_s=20.0,
     seed=1,
     created_at="2026-01-01T00:00:00+00:00",

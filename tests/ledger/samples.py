@@ -20,6 +20,7 @@ def campaign(name: str, base: str = BASE) -> Campaign:
         org_id="0",
         base=base,
         dataset="1",
+        device="2 × CPU",
         budget_s=1.0,
         seed=0,
         created_at="2026-01-01T00:00:00Z",

@@ -16,9 +16,7 @@ ORG = """
 name = "tiny"
 seed = 3
 [data]
-corpus = "local"
-paths = ["corpus"]
-profile = "cpu"
+dataset = ".autoresearch/datasets/local-cpu"
 [budget]
 train_s = 1.5
 experiments = {experiments}

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from orgs.data import ensure_dataset
+from orgs.lab import Lab
 from orgs.orgfile import OrgFile
-from records import BadInput
+from records import BadInput, MissingComponent
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +63,9 @@ def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
         ('name = "a"\n[merge]\nrule = "vibes"', ["merge.rule", "keep-if-lower", "vibes"]),
         ('name = "a"\n[roles.coder]\nfile = "roles/kodar.md"', ["roles.coder.file", "roles/kodar.md"]),
         ('name = "a"\nprogram = "plan.md"', ["program", "plan.md"]),
-        ('name = "a"\n[data]\ncorpus = "local"', ["data.paths"]),
+        ('name = "a"\n[data]\ncorpus = "local"', ["data: paths belong to the corpus 'local'"]),
+        ('name = "a"\n[data]\npaths = ["texts"]', ["data: paths belong to the corpus 'local'"]),
+        ('name = "a"\n[data]\ndataset = "d"\nprofile = "cpu"', ["data: dataset stands in place of corpus"]),
         ('name = "a', ["not TOML"]),
     ],
 )
@@ -87,3 +92,27 @@ def test_the_identity_changes_with_the_values_a_role_or_the_program_and_with_not
         assert org.identity(lab) != before
         file.write_text(text)
     assert org.identity(lab) == before
+
+
+def test_another_set_of_paths_is_another_dataset(lab: Path) -> None:
+    def folder(data: str) -> Path:
+        return Lab(lab).dataset(load(lab, f'name = "a"\n[data]\n{data}').data)
+
+    datasets = lab / ".autoresearch" / "datasets"
+    assert folder('corpus = "python"') == datasets / "python-cpu"
+    assert folder('dataset = "made/by/hand"') == lab / "made/by/hand"
+    local = 'corpus = "local"\npaths = ["a"]'
+    assert folder(local) == folder(local.replace('"a"', f'"{lab}/a"'))
+    assert len({folder(local), folder(local.replace('"a"', '"b"')), folder(local + '\nprofile = "small"')}) == 3
+    assert folder(local).name.startswith("local-cpu-")
+
+
+def test_a_corpus_that_is_not_there_is_named(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (lab / "prepare.py").write_bytes((ROOT / "prepare.py").read_bytes())
+    org = load(lab, 'name = "a"\n[data]\ncorpus = "local"\npaths = ["nowhere"]')
+    with pytest.raises(BadInput, match=r"prepare\.py did not make local-cpu-"):
+        ensure_dataset(Lab(lab), org.data, Console(quiet=True))
+    assert capfd.readouterr().err == "prepare: nowhere: no such file or folder\n"
+    org = load(lab, 'name = "a"\n[data]\ndataset = "nowhere"')
+    with pytest.raises(MissingComponent, match="nowhere: no dataset here"):
+        ensure_dataset(Lab(lab), org.data, Console(quiet=True))

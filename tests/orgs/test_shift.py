@@ -22,10 +22,12 @@ from orgs.seats import Site
 from orgs.view import Lines
 from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
-from sandbox.device import find_device
+from sandbox.device import Device, find_device
 from tests.ledger.conftest import Org
 from tests.ledger.samples import program
 from tests.orgs.lab import make_lab
+
+CPU = find_device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def dataset(lab: Lab, org: OrgFile) -> Dataset:
 
 def campaign(client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset, name: str = "tiny-1") -> Ledger:
     ledger = Ledger(client, name)
-    begin(ledger, lab, org, dataset)
+    begin(ledger, lab, org, dataset, CPU)
     return ledger
 
 
@@ -84,7 +86,7 @@ def test_a_launch_goes_on_with_what_was_interrupted_and_otherwise_begins_anew(
     assert unfinished_or_new(client, other).startswith("other-")
     ledger.set_stop("6 experiments judged")
     assert unfinished_or_new(client, org) == new_name(client, org) != newest(client, org)
-    go_on(ledger, org, dataset)
+    go_on(ledger, org, dataset, CPU)
     assert unfinished_or_new(client, org) == "tiny-1"
 
 
@@ -93,13 +95,15 @@ def test_a_campaign_is_not_continued_under_other_conditions(
 ) -> None:
     ledger = campaign(client, lab, org, dataset)
     with pytest.raises(BadInput, match="belongs to org tiny, not to other"):
-        go_on(ledger, org.model_copy(update={"name": "other"}), dataset)
+        go_on(ledger, org.model_copy(update={"name": "other"}), dataset, CPU)
     longer = org.budget.model_copy(update={"train_s": 60.0})
     with pytest.raises(BadInput, match=r"trains 1\.5 s per experiment.*--new"):
-        go_on(ledger, org.model_copy(update={"budget": longer}), dataset)
+        go_on(ledger, org.model_copy(update={"budget": longer}), dataset, CPU)
     elsewhere = Dataset(dataset.path, "f" * 64, dataset.manifest)
     with pytest.raises(BadInput, match="another dataset"):
-        go_on(ledger, org, elsewhere)
+        go_on(ledger, org, elsewhere, CPU)
+    with pytest.raises(BadInput, match=r"was measured on .*, not on NVIDIA H100"):
+        go_on(ledger, org, dataset, Device("GPU-1", "NVIDIA H100"))
 
 
 def test_a_planner_that_could_never_propose_stops_a_launch_before_anything_exists(
@@ -186,7 +190,7 @@ def test_a_role_file_that_is_broken_at_night_is_waited_for_and_said_once(
     said: list[str] = []
     with ray_session():
         pipeline = Pipeline(said.append)
-        pipeline.add("planner", Site(lab.root, server.url, ledger.name, org, "runc", find_device("cpu"), 1.5))
+        pipeline.add("planner", Site(lab.root, server.url, ledger.name, org, "runc", CPU, 1.5))
         try:
             planner.write_text(text.replace("mind: sampler", "mind: oracle"))
             until = time.monotonic() + 60
