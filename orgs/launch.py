@@ -233,7 +233,7 @@ class Shift:
         if self.signals:
             return "interrupted"
         if spent.judged >= budget.experiments:
-            return f"{spent.judged} experiments judged"
+            return f"{spent.judged} experiment{'s' if spent.judged > 1 else ''} judged"
         if budget.device_minutes and spent.device_s >= budget.device_minutes * 60:
             return f"{budget.device_minutes:g} device minutes spent"
         if budget.wall_minutes and time.monotonic() - self.started >= budget.wall_minutes * 60:

@@ -109,7 +109,7 @@ def test_docker_and_a_ray_cluster_that_is_already_started_serve_as_well(tmp_path
         launched = run(lab, "launch", "orgs/tiny.toml", RAY_ADDRESS=address)
         assert launched.returncode == 0, launched.stdout + launched.stderr
         assert f"docker sandbox · Ray cluster at {address}" in launched.stdout
-        assert "1 experiments judged" in launched.stdout
+        assert "1 experiment judged" in launched.stdout
         assert left_behind(lab) == []
         assert answers(int(address.rpartition(":")[2])), "the cluster goes on without us"
     refused = run(lab, "launch", "orgs/tiny.toml", RAY_ADDRESS=address)

@@ -149,7 +149,7 @@ def test_a_verdict_that_waits_for_a_baseline_does_not_block_it(
     ("budget", "reason"),
     [
         ({"experiments": 2}, None),
-        ({"experiments": 1}, "1 experiments judged"),
+        ({"experiments": 1}, "1 experiment judged"),
         ({"device_minutes": 0.01}, "0.01 device minutes spent"),
         ({"device_minutes": 1.0}, None),
         ({"wall_minutes": 1e-9}, "1e-09 minutes have passed"),
