@@ -55,8 +55,6 @@ def test_more_memory_than_allowed_is_oom(run: Measure) -> None:
 @pytest.mark.parametrize(
     ("source", "kind"),
     [
-        (probe("time.sleep(60)"), FailureKind.TIMEOUT),
-        (gate_probe("start()\ntime.sleep(60)"), FailureKind.TIMEOUT),
         (probe("pass"), FailureKind.NO_SUBMIT),
         (gate_probe("start()"), FailureKind.NO_SUBMIT),
         (gate_probe("start(); finish()"), FailureKind.NO_SUBMIT),
@@ -71,24 +69,38 @@ def test_more_memory_than_allowed_is_oom(run: Measure) -> None:
         ("#" * (SOURCE_LIMIT_BYTES + 1), FailureKind.INVALID),
     ],
     ids=[
-        *("never starts the clock", "never submits", "ends at once", "ends after go", "says done without weights"),
+        *("ends at once", "ends after go", "says done without weights"),
         *("garbage", "endless line", "ready twice", "done before go", "too many messages"),
         *("weights are a symlink", "weights are a FIFO", "weights are a pickle", "source too large"),
     ],
 )  # fmt: skip
 def test_a_broken_contract_is_typed(run: Measure, source: str, kind: FailureKind) -> None:
-    measured = run(source, limits={"startup_s": 2.0})
+    measured = run(source)
     assert measured.failure is not None and (measured.failure.kind, measured.val_bpb) == (kind, None), measured
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (probe("time.sleep(60)"), "no start_clock() within 2 s"),
+        (gate_probe("start()\ntime.sleep(60)"), "no complete weights 0.5 s after the budget of 1 s"),
+        (known_model(train="import time; time.sleep(60)"), "no complete weights 0.5 s after the budget of 1 s"),
+    ],
+    ids=["never starts the clock", "never submits", "trains past the deadline"],
+)
+def test_the_hosts_clock_ends_a_run(run: Measure, source: str, says: str) -> None:
+    limits = {"grace_s": 0.5} | ({"startup_s": 2.0} if "start_clock" in says else {})
+    failure = run(source, limits=limits).failure
+    assert failure is not None and (failure.kind, failure.message) == (FailureKind.TIMEOUT, says)
 
 
 @pytest.mark.parametrize(
     ("source", "kind"),
     [
-        (known_model(train="import time; time.sleep(60)"), FailureKind.TIMEOUT),
         (known_model(forward="return self.table(tokens) * float('nan')"), FailureKind.INVALID),
         (known_model(forward="return self.table(tokens)[:, :, :7]"), FailureKind.CRASH),
     ],
-    ids=["trains past the deadline", "loss is not a number", "logits of a wrong shape"],
+    ids=["loss is not a number", "logits of a wrong shape"],
 )
 def test_a_model_that_cannot_be_scored_is_typed(run: Measure, source: str, kind: FailureKind) -> None:
     failure = run(source).failure
