@@ -23,7 +23,8 @@ from records import MissingComponent  # noqa: E402
 from sandbox.device import find_device, mount_points  # noqa: E402
 from sandbox.engines import Engine, pick_engine  # noqa: E402
 from sandbox.engines.cgroup import groups_with_prefix  # noqa: E402
-from sandbox.profile import UIDS, LaunchProfile, Limits, lab_id, name_prefix  # noqa: E402
+from sandbox.launch import launched  # noqa: E402
+from sandbox.profile import UIDS, LaunchProfile, Limits, lab_id, name_prefix, reserved_uid  # noqa: E402
 
 # One clock for host and container: CLOCK_MONOTONIC is not namespaced here.
 PROGRAM = ("-I", "-S", "-c", "import time; print(time.monotonic())")
@@ -38,15 +39,13 @@ def bare_start_s() -> float:
 def container_start_s(engine: Engine, state: Path, run_id: str) -> float:
     """Seconds from the call to the first line of Python in a container of the production profile."""
     limits = Limits.of(memory_gb=0.5)
-    profile = LaunchProfile(lab_id(state), run_id, "bench", PROGRAM, (), find_device("cpu"), limits)
-    began = time.monotonic()
-    container = engine.start(profile)
-    try:
-        while not container.wait(0.5):
-            pass
-        return float(container.ending().log) - began
-    finally:
-        container.remove()
+    with reserved_uid() as uid:
+        profile = LaunchProfile(lab_id(state), run_id, "bench", uid, PROGRAM, (), find_device("cpu"), limits)
+        began = time.monotonic()
+        with launched(engine, profile) as container:
+            while not container.wait(0.5):
+                pass
+            return float(container.ending().log) - began
 
 
 def traces(engine: Engine, state: Path) -> dict[str, int]:

@@ -95,14 +95,14 @@ def _read_gpu(element: ElementTree.Element) -> Device:
     gpu = Gpu(
         uuid,
         int(memory.split()[0]) * 2**20,
-        tuple(node for name in nodes if (node := _device_node(Path("/dev") / name))),
+        tuple(node for name in nodes if (node := device_node(Path("/dev") / name))),
         libraries,
         tuple(_driver_mounts(libraries)),
     )
     return Device(uuid, element.findtext("product_name", "NVIDIA GPU"), gpu)
 
 
-def _device_node(path: Path) -> DeviceNode | None:
+def device_node(path: Path) -> DeviceNode | None:
     try:
         status = path.stat()
     except OSError:

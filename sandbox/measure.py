@@ -15,12 +15,12 @@ from pathlib import Path
 from records import SOURCE_LIMIT_BYTES, Failure, FailureKind, Hashes, Measurement, Progress, Refusal
 from sandbox.dataset import Dataset
 from sandbox.device import Device
-from sandbox.engines import Container, Engine
+from sandbox.engines import Engine
 from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
-from sandbox.outbox import Outbox
+from sandbox.launch import launched, with_outbox
 from sandbox.oversee import Timing, Training, await_scored
-from sandbox.profile import LaunchProfile, Limits, Mount, lab_id
+from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
 from sandbox.rundir import run_directory
 from sandbox.score import INSIDE, NATS, Score, bits_per_byte, read_nats, scorer_sha256, size_bytes, write_rows
 from sandbox.weights import count_parameters
@@ -155,8 +155,11 @@ class Job:
         self.write_lab(lab)
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
-        profile = self.profile("train", Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data"))
-        with self.outbox(folder, profile) as (outbox, profile):
+        mounts = (Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data"))
+        with (
+            self.profile("train", self.limits, *mounts) as plain,
+            with_outbox(self.engine, plain, folder) as (profile, outbox),
+        ):
             with Gate(gate_dir) as gate, launched(self.engine, profile) as container:
                 try:
                     training = Training(container, gate, self.cancel, notes.timing)
@@ -187,8 +190,11 @@ class Job:
         (rows_dir / "rows.npy").chmod(0o444)
         limit_bytes = size_bytes(rows)
         mounts = (Mount(lab, "/lab"), Mount(folder / "weights", "/weights"), Mount(rows_dir, "/rows"))
-        profile = self.profile("score", *mounts, out_bytes=limit_bytes + 2**20)
-        with self.outbox(folder, profile) as (outbox, profile):
+        limits = replace(self.limits, out_bytes=limit_bytes + 2**20)
+        with (
+            self.profile("score", limits, *mounts) as plain,
+            with_outbox(self.engine, plain, folder) as (profile, outbox),
+        ):
             with launched(self.engine, profile) as container:
                 try:
                     await_scored(container, self.limits.score_s, self.cancel)
@@ -214,19 +220,12 @@ class Job:
         _write(lab / "prepare.py", PREPARE.read_bytes())
         _write(lab / "config.json", json.dumps(config).encode())
 
-    def profile(self, phase: str, *mounts: Mount, out_bytes: int | None = None) -> LaunchProfile:
-        limits = self.limits if out_bytes is None else replace(self.limits, out_bytes=out_bytes)
-        arguments = ("-B", "-s", f"/lab/{phase}.py")
-        return LaunchProfile(lab_id(self.state_dir), self.run_id, phase, arguments, mounts, self.device, limits)
-
     @contextmanager
-    def outbox(self, folder: Path, profile: LaunchProfile) -> Iterator[tuple[Outbox, LaunchProfile]]:
-        """A place for what the container writes, and the profile with that place mounted as /out."""
-        outbox = self.engine.outbox(folder / f"out-{profile.phase}", profile)
-        try:
-            yield outbox, replace(profile, mounts=(*profile.mounts, Mount(outbox.source, "/out", read_only=False)))
-        finally:
-            outbox.remove()
+    def profile(self, phase: str, limits: Limits, *mounts: Mount) -> Iterator[LaunchProfile]:
+        """The profile of a phase, whose user is this run's alone for as long as the block runs."""
+        arguments = ("-B", "-s", f"/lab/{phase}.py")
+        with reserved_uid() as uid:
+            yield LaunchProfile(lab_id(self.state_dir), self.run_id, phase, uid, arguments, mounts, self.device, limits)
 
     def hashes(self) -> Hashes:
         return Hashes(
@@ -237,15 +236,6 @@ class Job:
             tokenizer=self.dataset.tokenizer_sha256,
             scorer=scorer_sha256(),
         )
-
-
-@contextmanager
-def launched(engine: Engine, profile: LaunchProfile) -> Iterator[Container]:
-    container = engine.start(profile)
-    try:
-        yield container
-    finally:
-        container.remove()
 
 
 def _subfolder(folder: Path, name: str) -> Path:

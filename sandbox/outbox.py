@@ -6,8 +6,6 @@ from typing import Protocol
 from sandbox.collect import collect
 from sandbox.mounts import mount_tmpfs, unmount_below
 
-INODES = 1000
-
 
 class Outbox(Protocol):
     @property
@@ -29,9 +27,9 @@ class Outbox(Protocol):
 class TmpfsOutbox:
     """A file system in memory that the host mounts, as root can: it outlives the container, and its size is its bound."""
 
-    def __init__(self, folder: Path, *, uid: int, size_bytes: int):
+    def __init__(self, folder: Path, *, uid: int, size_bytes: int, files: int):
         folder.mkdir()
-        mount_tmpfs(folder, size_bytes=size_bytes, inodes=INODES, uid=uid)
+        mount_tmpfs(folder, size_bytes=size_bytes, inodes=files, uid=uid)
         self.source = folder
         self.uid = uid
 

@@ -1,16 +1,60 @@
-"""The launch profile: every control that a container runs under, stated once. Engines render it and add nothing to it."""
+"""The launch profile: every control that a container runs under, stated once. Engines render it and add nothing to it.
+
+A profile enforces all controls. `without` takes some away, which only `selfcheck.py` and the attack suite do: a probe that
+finds nothing proves something only if the same probe finds what it looks for once the control is gone.
+"""
 
 import hashlib
+import json
+import math
 import os
 import resource
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
-from sandbox.device import Device
+from records import HostFault
+from sandbox.device import Device, DeviceNode, device_node
+
+
+class Control(StrEnum):
+    """One thing that keeps a candidate in. Its name in lower case is that of its probe in inside/probes.py."""
+
+    USER = "an unprivileged user of its own"
+    CAPABILITIES = "no capabilities"
+    NO_NEW_PRIVILEGES = "no new privileges"
+    SECCOMP = "system calls by allow-list"
+    NETWORK = "no network"
+    PROCESSES = "processes of its own"
+    IPC = "shared memory of its own"
+    HOSTNAME = "a host name of its own"
+    CGROUP = "a view of its own control groups only"
+    READ_ONLY_ROOT = "a read-only root"
+    MASKED_PATHS = "masked kernel files"
+    READ_ONLY_PATHS = "read-only kernel settings"
+    MOUNTS = "no files of the host but those named"
+    DEVICES = "no devices but those of the lease"
+    ENVIRONMENT = "a fixed environment"
+    MEMORY = "bounded memory, swap included"
+    PIDS = "bounded processes"
+    CPU = "bounded CPU time"
+    CPUSET = "CPUs of its own"
+    NOFILE = "bounded open files"
+    FSIZE = "bounded file size"
+    CORE = "no core files"
+    TMP = "a bounded /tmp"
+    SHM = "a bounded /dev/shm"
+    OUT = "a bounded /out"
+    OUT_FILES = "a bounded number of files in /out"
+    OUTPUT = "bounded output"
+
 
 SECCOMP = Path(__file__).parents[1] / "docker" / "seccomp.json"
 """System calls that are allowed, in Docker's format."""
@@ -30,10 +74,17 @@ MASKED_PATHS = (
     "/sys/firmware",
     "/sys/fs/cgroup",
 )
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 UIDS = range(60_000, 65_000)
 """Users of runs: none of them 0, nor 65534, which may use the reserved blocks of some file systems."""
+
+OUT_FILES = 1000
+OUTPUT_BYTES_S = 8 * 2**20
+"""Of stdout and stderr together; who prints more waits. A training script prints kilobytes."""
+
+UNBOUNDED = 2**40
+"""In place of a bound that was taken away, where an engine must be given one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +119,7 @@ class Limits:
 
 
 class Mount(NamedTuple):
-    """A bind mount, always nosuid, nodev and private."""
+    """A private bind mount, without what is mounted below its source."""
 
     source: Path
     """A relative one is the name of a Docker volume."""
@@ -76,40 +127,114 @@ class Mount(NamedTuple):
     read_only: bool = True
 
 
+class Rlimit(NamedTuple):
+    name: str
+    """As in setrlimit(2), lower case, without RLIMIT_."""
+    value: int
+
+
 @dataclass(frozen=True)
 class LaunchProfile:
-    """One container: what runs in it, what it sees, what it may use.
-
-    Beyond the fields, for every container: no network, read-only root, no capabilities, no new privileges, seccomp by
-    allow-list, private pid, ipc, uts, mount and cgroup namespaces, no core files, /tmp the only place to execute own files.
-    """
+    """One container: what runs in it, what it sees, what it may use. The properties are what engines render."""
 
     lab: str
     """Id of the lab, see `lab_id`: whose container this is."""
     run_id: str
     phase: str
     """Without a dash."""
+    user: int
+    """One of UIDS, see `reserved_uid`."""
     arguments: tuple[str, ...]
     """After the interpreter."""
-    mounts: tuple[Mount, ...]
+    files: tuple[Mount, ...]
     device: Device
     limits: Limits
+    controls: frozenset[Control] = frozenset(Control)
+
+    def without(self, *controls: Control) -> "LaunchProfile":
+        """The same container with some controls taken away: for proving that a probe can see. Never for a candidate."""
+        return replace(self, controls=self.controls - frozenset(controls))
 
     @property
     def name(self) -> str:
         """Name of the container and of its cgroup."""
         return f"{name_prefix(self.lab)}{self.run_id}-{self.phase}"
 
+    # ---- who it is ---------------------------------------------------------------------------------------------------
+
     @property
     def uid(self) -> int:
-        """User and group, different from run to run and from phase to phase."""
-        return uid_of(self.run_id, self.phase)
+        """User and group."""
+        return self.user if Control.USER in self.controls else 0
+
+    @property
+    def all_capabilities(self) -> bool:
+        return Control.CAPABILITIES not in self.controls
+
+    @property
+    def no_new_privileges(self) -> bool:
+        return Control.NO_NEW_PRIVILEGES in self.controls
+
+    @property
+    def seccomp(self) -> Mapping[str, Any] | None:
+        """docker/seccomp.json."""
+        return json.loads(SECCOMP.read_text()) if Control.SECCOMP in self.controls else None
+
+    # ---- what it sees ------------------------------------------------------------------------------------------------
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Kinds of namespaces of its own, in the OCI's words."""
+        removable = {
+            Control.PROCESSES: "pid",
+            Control.NETWORK: "network",
+            Control.IPC: "ipc",
+            Control.HOSTNAME: "uts",
+            Control.CGROUP: "cgroup",
+        }
+        return ("mount", *(kind for control, kind in removable.items() if control in self.controls))
+
+    @property
+    def hostname(self) -> str | None:
+        return "lab" if Control.HOSTNAME in self.controls else None
+
+    @property
+    def read_only_root(self) -> bool:
+        return Control.READ_ONLY_ROOT in self.controls
+
+    @property
+    def masked_paths(self) -> tuple[str, ...]:
+        return MASKED_PATHS if Control.MASKED_PATHS in self.controls else ()
+
+    @property
+    def read_only_paths(self) -> tuple[str, ...]:
+        return READ_ONLY_PATHS if Control.READ_ONLY_PATHS in self.controls else ()
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        return self.files if Control.MOUNTS in self.controls else (*self.files, Mount(Path("/etc"), "/rows"))
+
+    @property
+    def devices(self) -> tuple[DeviceNode, ...]:
+        """Nodes of /dev besides null, zero, full, random, urandom and tty: all that it may open."""
+        nodes = () if self.device.gpu is None else self.device.gpu.nodes
+        return nodes if self.any_device is None else (*nodes, self.any_device)
+
+    @property
+    def any_device(self) -> DeviceNode | None:
+        """A device of the host that is in sight, all others being allowed too, when devices are not controlled."""
+        if Control.DEVICES in self.controls:
+            return None
+        return next(
+            node for name in ("kmsg", "loop-control", "fuse", "mem") if (node := device_node(Path("/dev", name)))
+        )
 
     @property
     def environment(self) -> Mapping[str, str]:
         """All that the container's environment holds: nothing of the host's own leaks into it."""
         threads = str(max(1, int(self.limits.cpus)))
         return {
+            **({} if Control.ENVIRONMENT in self.controls else os.environ),
             "AUTORESEARCH_GATE": "/gate/gate.sock",
             "HOME": "/tmp",
             "LANG": "C.UTF-8",
@@ -128,15 +253,83 @@ class LaunchProfile:
             **({} if self.device.gpu is None else self.device.gpu.environment),
         }
 
+    # ---- what it may use ---------------------------------------------------------------------------------------------
+
     @property
-    def file_bytes(self) -> int:
-        """RLIMIT_FSIZE."""
-        return max(self.limits.tmp_bytes, self.limits.out_bytes)
+    def memory_bytes(self) -> int | None:
+        """Of memory and swap together."""
+        return self.limits.memory_bytes if Control.MEMORY in self.controls else None
+
+    @property
+    def pids(self) -> int | None:
+        return self.limits.pids if Control.PIDS in self.controls else None
+
+    @property
+    def cpus(self) -> float | None:
+        return self.limits.cpus if Control.CPU in self.controls else None
+
+    @property
+    def cpuset(self) -> tuple[int, ...] | None:
+        """As many CPUs as it may use, the runs of different GPUs beginning at different ones."""
+        if Control.CPUSET not in self.controls:
+            return None
+        available = sorted(os.sched_getaffinity(0))
+        count = min(math.ceil(self.limits.cpus), len(available))
+        first = 0 if self.device.gpu is None or not self.device.gpu.nodes else self.device.gpu.nodes[0].minor * count
+        return tuple(sorted(available[(first + i) % len(available)] for i in range(count)))
+
+    @property
+    def rlimits(self) -> tuple[Rlimit, ...]:
+        limits = {
+            Control.NOFILE: Rlimit("nofile", self.limits.nofile),
+            Control.FSIZE: Rlimit("fsize", max(self.limits.tmp_bytes, self.limits.out_bytes)),
+            Control.CORE: Rlimit("core", 0),
+        }
+        return tuple(limit for control, limit in limits.items() if control in self.controls)
+
+    @property
+    def tmp_bytes(self) -> int:
+        return self.limits.tmp_bytes if Control.TMP in self.controls else UNBOUNDED
+
+    @property
+    def shm_bytes(self) -> int:
+        return self.limits.shm_bytes if Control.SHM in self.controls else UNBOUNDED
+
+    @property
+    def out_bytes(self) -> int:
+        return self.limits.out_bytes if Control.OUT in self.controls else UNBOUNDED
+
+    @property
+    def out_files(self) -> int:
+        return OUT_FILES if Control.OUT_FILES in self.controls else UNBOUNDED
+
+    @property
+    def output_bytes_s(self) -> float:
+        return OUTPUT_BYTES_S if Control.OUTPUT in self.controls else math.inf
 
 
-def uid_of(run_id: str, phase: str) -> int:
-    digest = hashlib.sha256(f"{run_id}/{phase}".encode()).digest()
-    return UIDS[int.from_bytes(digest[:8], "big") % len(UIDS)]
+# ---- names and users -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reserved_uid() -> Iterator[int]:
+    """A user that no other run on this machine has meanwhile.
+
+    The reservation is an abstract Unix socket (unix(7)): it belongs to no folder or lab, and ends with this process.
+
+    Raises:
+        HostFault: all are taken.
+    """
+    first = secrets.randbelow(len(UIDS))
+    with socket.socket(socket.AF_UNIX) as reservation:
+        for uid in (*UIDS[first:], *UIDS[:first]):
+            try:
+                reservation.bind(f"\0autoresearch-uid-{uid}")
+            except OSError:
+                continue
+            yield uid
+            return
+    raise HostFault(f"all {len(UIDS)} users for runs are taken: is this machine full of runs?")
 
 
 def lab_id(state_dir: Path) -> str:

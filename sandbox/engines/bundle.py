@@ -1,72 +1,85 @@
 """Renders a launch profile as the config.json of an OCI bundle (https://github.com/opencontainers/runtime-spec)."""
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
-from sandbox.device import Gpu
+from sandbox.device import DeviceNode
 from sandbox.image import Image
-from sandbox.profile import MASKED_PATHS, READONLY_PATHS, SECCOMP, LaunchProfile, Mount
+from sandbox.profile import LaunchProfile, Mount
 
 CPU_PERIOD_US = 100_000
+CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
+    *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
+    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
+    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
+    "CHECKPOINT_RESTORE",
+)
+"""capabilities(7), what Docker calls ALL: nothing that a candidate is ever given."""
 
 
 def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
-    limits = profile.limits
-    no_capabilities: dict[str, list[str]] = {
-        kind: [] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
-    }
     return {
         "ociVersion": "1.0.2",
-        "hostname": "lab",
-        "root": {"path": str(image.rootfs), "readonly": True},
+        **({} if profile.hostname is None else {"hostname": profile.hostname}),
+        "root": {"path": str(image.rootfs), "readonly": profile.read_only_root},
         "process": {
             "terminal": False,
             "user": {"uid": profile.uid, "gid": profile.uid, "additionalGids": [], "umask": 0o022},
             "args": [image.python, *profile.arguments],
             "env": [f"{name}={value}" for name, value in profile.environment.items()],
             "cwd": "/lab",
-            "capabilities": no_capabilities,
-            "noNewPrivileges": True,
+            "capabilities": _capabilities(profile),
+            "noNewPrivileges": profile.no_new_privileges,
             "oomScoreAdj": 500,
             "rlimits": [
-                _rlimit("RLIMIT_NOFILE", limits.nofile),
-                _rlimit("RLIMIT_FSIZE", profile.file_bytes),
-                _rlimit("RLIMIT_CORE", 0),
+                {"type": f"RLIMIT_{limit.name.upper()}", "soft": limit.value, "hard": limit.value}
+                for limit in profile.rlimits
             ],
         },
         "mounts": _mounts(profile, image),
         "linux": {
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+            "namespaces": [{"type": kind} for kind in profile.namespaces],
             "cgroupsPath": f"/{profile.name}",
-            "resources": {
-                "memory": {"limit": limits.memory_bytes, "swap": limits.memory_bytes},
-                "cpu": {"quota": int(limits.cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US},
-                "pids": {"limit": limits.pids},
-                "devices": [{"allow": False, "access": "rwm"}, *_device_rules(profile.device.gpu)],
-            },
-            "devices": _device_nodes(profile.device.gpu),
-            "seccomp": seccomp(),
-            "maskedPaths": list(MASKED_PATHS),
-            "readonlyPaths": list(READONLY_PATHS),
+            "resources": _resources(profile),
+            "devices": [_device_node(node) for node in profile.devices],
+            **({} if profile.seccomp is None else {"seccomp": _seccomp(profile.seccomp)}),
+            "maskedPaths": list(profile.masked_paths),
+            "readonlyPaths": list(profile.read_only_paths),
             "rootfsPropagation": "private",
         },
     }
 
 
-def _rlimit(kind: str, value: int) -> dict[str, Any]:
-    return {"type": kind, "soft": value, "hard": value}
+def _capabilities(profile: LaunchProfile) -> dict[str, list[str]]:
+    names = [f"CAP_{name}" for name in CAPABILITIES] if profile.all_capabilities else []
+    return dict.fromkeys(("bounding", "effective", "permitted"), names) | {"inheritable": [], "ambient": []}
+
+
+def _resources(profile: LaunchProfile) -> dict[str, Any]:
+    cpu: dict[str, Any] = {}
+    if profile.cpus is not None:
+        cpu |= {"quota": int(profile.cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US}
+    if profile.cpuset is not None:
+        cpu |= {"cpus": ",".join(map(str, profile.cpuset))}
+    resources: dict[str, Any] = {"cpu": cpu, "devices": _device_rules(profile)}
+    if profile.memory_bytes is not None:
+        resources["memory"] = {"limit": profile.memory_bytes, "swap": profile.memory_bytes}
+    if profile.pids is not None:
+        resources["pids"] = {"limit": profile.pids}
+    return resources
 
 
 def _mounts(profile: LaunchProfile, image: Image) -> list[dict[str, Any]]:
     """The engine's own file systems, then the bind mounts, outer ones first: a virtual environment may lie below /tmp."""
-    limits = profile.limits
     binds = [*image.mounts, *driver_mounts(profile), *profile.mounts]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "nodev", "noexec"]},
         _tmpfs("/dev", 2**16, "0755", "noexec"),
-        _tmpfs("/dev/shm", limits.shm_bytes, "1777", "nodev", "noexec"),
+        _tmpfs("/dev/shm", profile.shm_bytes, "1777", "nodev", "noexec"),
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "nodev", "noexec", "ro"]},
-        _tmpfs("/tmp", limits.tmp_bytes, "1777", "nodev", "exec"),
+        _tmpfs("/tmp", profile.tmp_bytes, "1777", "nodev", "exec"),
         *(_bind(mount) for mount in sorted(binds, key=lambda mount: mount.target.count("/"))),
     ]
 
@@ -86,25 +99,29 @@ def _tmpfs(target: str, size_bytes: int, mode: str, *options: str) -> dict[str, 
 
 
 def _bind(mount: Mount) -> dict[str, Any]:
-    # `bind`, not `rbind`: file systems mounted below the source stay out.
+    # `bind`, not `rbind`: file systems mounted below the source stay out. Docker has no words for nosuid and nodev, so
+    # the profile does not count on them.
     access = ["ro"] if mount.read_only else ["rw", "noexec"]
     options = ["bind", "private", "nosuid", "nodev", *access]
     return {"destination": mount.target, "type": "bind", "source": str(mount.source), "options": options}
 
 
-def _device_rules(gpu: Gpu | None) -> list[dict[str, Any]]:
-    nodes = () if gpu is None else gpu.nodes
-    return [{"allow": True, "type": "c", "major": n.major, "minor": n.minor, "access": "rw"} for n in nodes]
+def _device_rules(profile: LaunchProfile) -> list[dict[str, Any]]:
+    if profile.any_device is not None:
+        return [{"allow": True, "access": "rwm"}]
+    allowed = [
+        {"allow": True, "type": "c", "major": node.major, "minor": node.minor, "access": "rw"}
+        for node in profile.devices
+    ]
+    return [{"allow": False, "access": "rwm"}, *allowed]
 
 
-def _device_nodes(gpu: Gpu | None) -> list[dict[str, Any]]:
-    nodes = () if gpu is None else gpu.nodes
-    return [{"path": n.path, "type": "c", "major": n.major, "minor": n.minor, "fileMode": 0o666} for n in nodes]
+def _device_node(node: DeviceNode) -> dict[str, Any]:
+    return {"path": node.path, "type": "c", "major": node.major, "minor": node.minor, "fileMode": 0o666}
 
 
-def seccomp() -> dict[str, Any]:
-    """docker/seccomp.json in the OCI's words: the same rules without comments."""
-    rules = json.loads(SECCOMP.read_text())
+def _seccomp(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Docker's format in the OCI's words: the same rules without comments."""
     fields = ("names", "action", "errnoRet", "args")
     return {
         "defaultAction": rules["defaultAction"],

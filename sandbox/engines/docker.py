@@ -1,6 +1,7 @@
 """Containers by a Docker daemon on this machine, through the Docker SDK."""
 
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -20,10 +21,11 @@ from requests.exceptions import RequestException
 from records import FailureKind, MissingComponent
 from sandbox.engines import Leftover, cgroup
 from sandbox.engines.bundle import CPU_PERIOD_US
+from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending, EngineLost, Faulted
 from sandbox.image import Image, build_image
-from sandbox.outbox import INODES, Outbox, TmpfsOutbox
-from sandbox.profile import MASKED_PATHS, READONLY_PATHS, SECCOMP, LaunchProfile, Mount, lab_id, run_of
+from sandbox.outbox import Outbox, TmpfsOutbox
+from sandbox.profile import LaunchProfile, Mount, lab_id, run_of
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "autoresearch.lab"
@@ -49,13 +51,17 @@ class DockerImage(NamedTuple):
 class DockerEngine:
     name = "docker"
 
-    def __init__(self, client: APIClient, version: str, lab: str, image: DockerImage, privileged: bool):
+    def __init__(
+        self, client: APIClient, version: str, lab: str, image: DockerImage, privileged: bool, first_uid: int = 0
+    ):
         self.client = client
         self.version = version
         self.lab = lab
         self.image = image
         self.privileged = privileged
         """This process may mount file systems."""
+        self.first_uid = first_uid
+        """User of the host that a container's root is: another one than 0 where the daemon has a user namespace."""
 
     @classmethod
     def open(cls, state_dir: Path, image: str | None = None) -> "DockerEngine":
@@ -86,11 +92,15 @@ class DockerEngine:
             found = import_image(client, build_image(state_dir)) if image is None else named_image(client, image)
         except (DockerException, RequestException) as error:
             raise MissingComponent(f"the Docker daemon does not take the image: {error}") from None
-        return cls(client, str(info["ServerVersion"]), lab_id(state_dir), found, os.geteuid() == 0)
+        return cls(client, str(info["ServerVersion"]), lab_id(state_dir), found, os.geteuid() == 0, first_uid(info))
 
     @property
     def image_hash(self) -> str:
         return self.image.sha256
+
+    def host_uid(self, uid: int) -> int:
+        """Who a container's user is on the host."""
+        return self.first_uid + uid
 
     def start(self, profile: LaunchProfile) -> "DockerContainer":
         try:
@@ -99,15 +109,15 @@ class DockerEngine:
                 command=list(profile.arguments),
                 entrypoint=[self.image.python],
                 name=profile.name,
-                hostname="lab",
+                hostname=profile.hostname,
                 user=f"{profile.uid}:{profile.uid}",
                 working_dir="/lab",
                 environment=dict(profile.environment),
                 labels={LABEL: self.lab},
-                network_disabled=True,
+                network_disabled="network" in profile.namespaces,
                 host_config=self._host_config(profile),
             )
-            container = DockerContainer(self, profile.name, str(created["Id"]))
+            container = DockerContainer(self, profile, str(created["Id"]))
             self.client.start(container.id)
         except (DockerException, RequestException) as error:
             self.remove(profile.name)
@@ -115,43 +125,51 @@ class DockerEngine:
         return container
 
     def _host_config(self, profile: LaunchProfile) -> dict[str, Any]:
-        limits = profile.limits
+        security = ["no-new-privileges:true"] if profile.no_new_privileges else []
+        # None would give the daemon's own filter.
+        security.append(f"seccomp={'unconfined' if profile.seccomp is None else json.dumps(profile.seccomp)}")
+        shared = {kind: None if kind in profile.namespaces else "host" for kind in ("pid", "ipc", "uts", "network")}
         config = cast(
             dict[str, Any],
             self.client.create_host_config(
                 mounts=[_mount(mount) for mount in (*self.image.mounts, *profile.mounts)],
-                tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}"},
-                shm_size=limits.shm_bytes,
-                network_mode="none",
-                ipc_mode="private",
-                read_only=True,
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges:true", f"seccomp={SECCOMP.read_text()}"],
-                mem_limit=limits.memory_bytes,
-                memswap_limit=limits.memory_bytes,
-                pids_limit=limits.pids,
-                cpu_period=CPU_PERIOD_US,
-                cpu_quota=int(limits.cpus * CPU_PERIOD_US),
+                tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={profile.tmp_bytes}"},
+                shm_size=profile.shm_bytes,
+                network_mode=shared["network"] or "none",
+                ipc_mode=shared["ipc"] or "private",
+                pid_mode=shared["pid"],
+                uts_mode=shared["uts"],
+                read_only=profile.read_only_root,
+                cap_drop=[] if profile.all_capabilities else ["ALL"],
+                cap_add=["ALL"] if profile.all_capabilities else [],
+                security_opt=security,
+                mem_limit=profile.memory_bytes,
+                memswap_limit=profile.memory_bytes,
+                pids_limit=profile.pids,
+                cpu_period=None if profile.cpus is None else CPU_PERIOD_US,
+                cpu_quota=None if profile.cpus is None else int(profile.cpus * CPU_PERIOD_US),
+                cpuset_cpus=None if profile.cpuset is None else ",".join(map(str, profile.cpuset)),
                 oom_score_adj=500,
-                ulimits=[
-                    Ulimit(name="nofile", soft=limits.nofile, hard=limits.nofile),
-                    Ulimit(name="fsize", soft=profile.file_bytes, hard=profile.file_bytes),
-                    Ulimit(name="core", soft=0, hard=0),
-                ],
-                log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
+                ulimits=[Ulimit(name=limit.name, soft=limit.value, hard=limit.value) for limit in profile.rlimits],
+                log_config=LogConfig(type="none"),  # what it prints comes by `attach`, and is bounded there
                 device_requests=_device_requests(profile),
             ),
         )
         # The SDK has no arguments for these.
-        return config | {
-            "CgroupnsMode": "private",
-            "MaskedPaths": list(MASKED_PATHS),
-            "ReadonlyPaths": list(READONLY_PATHS),
+        config |= {
+            "CgroupnsMode": "private" if "cgroup" in profile.namespaces else "host",
+            "MaskedPaths": list(profile.masked_paths),
+            "ReadonlyPaths": list(profile.read_only_paths),
         }
+        if (node := profile.any_device) is not None:
+            config["Devices"] = [{"PathOnHost": node.path, "PathInContainer": node.path, "CgroupPermissions": "rwm"}]
+            config["DeviceCgroupRules"] = ["a *:* rwm"]
+        return config
 
     def outbox(self, folder: Path, profile: LaunchProfile) -> Outbox:
         if self.privileged:
-            return TmpfsOutbox(folder, uid=profile.uid, size_bytes=profile.limits.out_bytes)
+            owner = self.host_uid(profile.uid)
+            return TmpfsOutbox(folder, uid=owner, size_bytes=profile.out_bytes, files=profile.out_files)
         return VolumeOutbox(self, profile)
 
     def leftovers(self) -> list[Leftover]:
@@ -190,6 +208,22 @@ def missing_controls(info: dict[str, Any]) -> list[str]:
     if (info.get("OSType"), info.get("Architecture")) != ("linux", "x86_64"):
         missing.append("the system calls of linux/x86_64")
     return missing
+
+
+def first_uid(info: dict[str, Any]) -> int:
+    """User of the host that root in a container is, by `docker info`.
+
+    A daemon with --userns-remap keeps its data in a folder named after the mapping, `UID.GID`
+    (https://docs.docker.com/engine/security/userns-remap/).
+    """
+    if not any(str(option).startswith("name=userns") for option in info.get("SecurityOptions") or []):
+        return 0
+    uid, dot, gid = Path(str(info["DockerRootDir"])).name.partition(".")
+    if not (dot and uid.isdigit() and gid.isdigit()):
+        raise MissingComponent(
+            f"the Docker daemon remaps users, but its data root {info['DockerRootDir']} does not tell how"
+        )
+    return int(uid)
 
 
 def import_image(client: APIClient, image: Image) -> DockerImage:
@@ -242,11 +276,15 @@ def _device_requests(profile: LaunchProfile) -> list[DeviceRequest]:
 
 
 class DockerContainer:
-    def __init__(self, engine: DockerEngine, name: str, identifier: str):
+    """Attached to before it starts: the daemon passes on what it prints, keeps nothing, and waits while we do."""
+
+    def __init__(self, engine: DockerEngine, profile: LaunchProfile, identifier: str):
         self.engine = engine
-        self.name = name
+        self.name = profile.name
         self.id = identifier
         self._peak_bytes: int | None = None
+        output = engine.client.attach(identifier, stream=True)
+        self.log = LogTail(output, profile.output_bytes_s, output.close)
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -281,15 +319,13 @@ class DockerContainer:
 
     def ending(self) -> Ending:
         state = self._state()
-        try:
-            log = self.engine.client.logs(self.id, stdout=True, stderr=True, tail=200)
-        except (DockerException, RequestException) as error:
-            raise EngineLost(f"docker lost the log of container {self.name}: {error}") from None
-        text = cast(bytes, log)[-64 * 1024 :].decode(errors="replace")
-        return Ending(int(state["ExitCode"]), bool(state["OOMKilled"]), self._peak_bytes, text)
+        return Ending(int(state["ExitCode"]), bool(state["OOMKilled"]), self._peak_bytes, self.log.text())
 
     def remove(self) -> None:
-        self.engine.remove(self.name)
+        try:
+            self.engine.remove(self.name)
+        finally:
+            self.log.close()
 
 
 class VolumeOutbox:
@@ -301,19 +337,17 @@ class VolumeOutbox:
     def __init__(self, engine: DockerEngine, profile: LaunchProfile):
         self.engine = engine
         self.uid = profile.uid
-        limits = profile.limits
+        owner = engine.host_uid(profile.uid)
         holder = replace(profile, phase=f"{profile.phase}holder", arguments=("-c", "import signal; signal.pause()"))
         self.name = holder.name
         self.source = Path(holder.name)
-        options = (
-            f"size={limits.out_bytes},nr_inodes={INODES},uid={self.uid},gid={self.uid},mode=0700,nosuid,nodev,noexec"
-        )
-        tmpfs = {"type": "tmpfs", "device": "tmpfs", "o": options}
+        options = f"size={profile.out_bytes},nr_inodes={profile.out_files},uid={owner},gid={owner},mode=0700"
+        tmpfs = {"type": "tmpfs", "device": "tmpfs", "o": f"{options},nosuid,nodev,noexec"}
         try:
             engine.client.create_volume(self.name, driver="local", driver_opts=tmpfs, labels={LABEL: engine.lab})
         except (DockerException, RequestException) as error:
             raise EngineLost(f"docker does not make a volume: {error}") from None
-        self.holder = engine.start(replace(holder, mounts=(Mount(self.source, "/out", read_only=False),)))
+        self.holder = engine.start(replace(holder, files=(Mount(self.source, "/out", read_only=False),)))
 
     def collect(self, name: str, into: Path, limit_bytes: int) -> None:
         if self.holder.wait(0.0):

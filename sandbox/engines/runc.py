@@ -4,21 +4,21 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 from records import MissingComponent
 from sandbox.engines import Leftover, cgroup
 from sandbox.engines.bundle import render
+from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending, EngineLost
 from sandbox.image import Image, build_image
 from sandbox.outbox import Outbox, TmpfsOutbox
 from sandbox.profile import LaunchProfile, lab_id, name_prefix, run_of
 
-LOG_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 KILL_S = 10.0
 
 
@@ -59,10 +59,10 @@ class RuncEngine:
         bundle = self.bundles / profile.name
         bundle.mkdir(parents=True)
         (bundle / "config.json").write_text(json.dumps(render(profile, self.image)))
-        return RuncContainer(self, profile.name, bundle)
+        return RuncContainer(self, profile, bundle)
 
     def outbox(self, folder: Path, profile: LaunchProfile) -> Outbox:
-        return TmpfsOutbox(folder, uid=profile.uid, size_bytes=profile.limits.out_bytes)
+        return TmpfsOutbox(folder, uid=profile.uid, size_bytes=profile.out_bytes, files=profile.out_files)
 
     def leftovers(self) -> list[Leftover]:
         prefix = name_prefix(self.lab)
@@ -104,14 +104,14 @@ class RuncEngine:
 class RuncContainer:
     """`runc run` in the foreground: a process of ours that ends when the container does."""
 
-    def __init__(self, engine: RuncEngine, name: str, bundle: Path):
+    def __init__(self, engine: RuncEngine, profile: LaunchProfile, bundle: Path):
         self.engine = engine
-        self.name = name
+        self.name = profile.name
         self.pid_file = bundle / "pid"
         self.runc_log = bundle / "runc.log"
         # --keep: the cgroup stays after the end, for its memory figures.
         options = ("--keep", "--bundle", str(bundle), "--pid-file", str(self.pid_file))
-        command = engine.command("--log", str(self.runc_log), "--log-format", "json", "run", *options, name)
+        command = engine.command("--log", str(self.runc_log), "--log-format", "json", "run", *options, self.name)
         try:
             self.process = subprocess.Popen(
                 command,
@@ -124,7 +124,8 @@ class RuncContainer:
         except OSError as error:
             raise EngineLost(f"runc cannot be started: {error.strerror}") from None
         assert self.process.stdout is not None
-        self.log = LogTail(self.process.stdout)
+        read = partial(os.read, self.process.stdout.fileno(), CHUNK_BYTES)
+        self.log = LogTail(iter(read, b""), profile.output_bytes_s, self.process.stdout.close)
 
     def wait(self, timeout_s: float) -> bool:
         try:
@@ -169,36 +170,3 @@ class RuncContainer:
 
 def _counts_memory(group: Path) -> bool:
     return (group / "memory.oom_control").exists() or (group / "memory.events").exists()
-
-
-class LogTail:
-    """Drains a pipe for ever and keeps its last 64 KiB.
-
-    It reads at most 32 MB/s: whoever prints more waits, and not the host.
-    """
-
-    def __init__(self, stream: IO[bytes]):
-        self._stream = stream
-        self._tail = bytearray()
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._drain, name="log-tail", daemon=True)
-        self._thread.start()
-
-    def _drain(self) -> None:
-        descriptor = self._stream.fileno()
-        while chunk := os.read(descriptor, LOG_BYTES):
-            with self._lock:
-                self._tail += chunk
-                del self._tail[:-LOG_BYTES]
-            time.sleep(0.002)
-
-    def text(self) -> str:
-        """What is kept; complete once the container has ended."""
-        self._thread.join(0.2)
-        with self._lock:
-            return self._tail.decode(errors="replace")
-
-    def close(self) -> None:
-        self._thread.join(5.0)
-        if not self._thread.is_alive():
-            self._stream.close()
