@@ -36,6 +36,16 @@ class Leftover(NamedTuple):
     run_id: str
 
 
+class Additions(NamedTuple):
+    """What a container has that its profile does not name."""
+
+    mounts: tuple[str, ...]
+    """Where something is mounted."""
+    devices: tuple[str, ...]
+    variables: tuple[str, ...]
+    """Names in its environment."""
+
+
 class Engine(Protocol):
     name: str
     version: str
@@ -43,6 +53,10 @@ class Engine(Protocol):
     @property
     def image_hash(self) -> str:
         """SHA-256 that identifies the file system which containers start from."""
+        ...
+
+    def additions(self, profile: LaunchProfile) -> Additions:
+        """What the image and the engine bring along, for the self-check: everything else is not allowed to be there."""
         ...
 
     def start(self, profile: LaunchProfile) -> Container:

@@ -1,6 +1,7 @@
 """Renders a launch profile as the config.json of an OCI bundle (https://github.com/opencontainers/runtime-spec)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sandbox.device import DeviceNode
@@ -16,7 +17,7 @@ CAPABILITIES = (
     *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
     "CHECKPOINT_RESTORE",
 )
-"""capabilities(7), what Docker calls ALL: nothing that a candidate is ever given."""
+"""By number, see capabilities(7)."""
 
 
 def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
@@ -53,8 +54,14 @@ def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
 
 
 def _capabilities(profile: LaunchProfile) -> dict[str, list[str]]:
-    names = [f"CAP_{name}" for name in CAPABILITIES] if profile.all_capabilities else []
+    names = [f"CAP_{CAPABILITIES[i]}" for i in _own_capabilities()] if profile.all_capabilities else []
     return dict.fromkeys(("bounding", "effective", "permitted"), names) | {"inheritable": [], "ambient": []}
+
+
+def _own_capabilities() -> list[int]:
+    """Numbers of those that this process could hand on."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd:"))
+    return [i for i in range(len(CAPABILITIES)) if int(line.split()[1], 16) >> i & 1]
 
 
 def _resources(profile: LaunchProfile) -> dict[str, Any]:

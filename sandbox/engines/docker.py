@@ -19,7 +19,7 @@ from docker.types import Mount as DockerMount
 from requests.exceptions import RequestException
 
 from records import FailureKind, MissingComponent
-from sandbox.engines import Leftover, cgroup
+from sandbox.engines import Additions, Leftover, cgroup
 from sandbox.engines.bundle import CPU_PERIOD_US
 from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending, EngineLost, Faulted
@@ -46,6 +46,8 @@ class DockerImage(NamedTuple):
     """What is recorded with a measurement."""
     python: str
     mounts: tuple[Mount, ...]
+    variables: tuple[str, ...]
+    """Names that the image itself sets in the environment."""
 
 
 class DockerEngine:
@@ -101,6 +103,10 @@ class DockerEngine:
     def host_uid(self, uid: int) -> int:
         """Who a container's user is on the host."""
         return self.first_uid + uid
+
+    def additions(self, profile: LaunchProfile) -> Additions:
+        mounts = (*(mount.target for mount in self.image.mounts), "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+        return Additions(mounts, (), ("HOSTNAME", *self.image.variables))
 
     def start(self, profile: LaunchProfile) -> "DockerContainer":
         try:
@@ -230,14 +236,14 @@ def import_image(client: APIClient, image: Image) -> DockerImage:
     """Give the daemon the root directory as an image, once."""
     name = f"autoresearch-host:{image.rootfs.name}"
     try:
-        identifier = client.inspect_image(name)["Id"]
+        found = client.inspect_image(name)
     except ImageNotFound:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             archive.add(image.rootfs, arcname=".", filter=_owned_by_root)
         client.import_image_from_data(buffer.getvalue(), repository="autoresearch-host", tag=image.rootfs.name)
-        identifier = client.inspect_image(name)["Id"]
-    return DockerImage(str(identifier), image.sha256, image.python, image.mounts)
+        found = client.inspect_image(name)
+    return DockerImage(str(found["Id"]), image.sha256, image.python, image.mounts, ())
 
 
 def named_image(client: APIClient, name: str) -> DockerImage:
@@ -247,10 +253,12 @@ def named_image(client: APIClient, name: str) -> DockerImage:
         MissingComponent: the daemon has none of that name.
     """
     try:
-        identifier = str(client.inspect_image(name)["Id"])
+        found = client.inspect_image(name)
     except ImageNotFound:
         raise MissingComponent(f"no Docker image {name} (docker build -t {name} -f docker/Dockerfile .)") from None
-    return DockerImage(identifier, identifier.removeprefix("sha256:"), "python", ())
+    identifier, variables = str(found["Id"]), found["Config"].get("Env") or []
+    names = tuple(str(variable).partition("=")[0] for variable in variables)
+    return DockerImage(identifier, identifier.removeprefix("sha256:"), "python", (), names)
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:

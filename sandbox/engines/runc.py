@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from records import MissingComponent
-from sandbox.engines import Leftover, cgroup
-from sandbox.engines.bundle import render
+from sandbox.engines import Additions, Leftover, cgroup
+from sandbox.engines.bundle import driver_mounts, render
 from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending, EngineLost
 from sandbox.image import Image, build_image
@@ -54,6 +54,9 @@ class RuncEngine:
     @property
     def image_hash(self) -> str:
         return self.image.sha256
+
+    def additions(self, profile: LaunchProfile) -> Additions:
+        return Additions(tuple(mount.target for mount in (*self.image.mounts, *driver_mounts(profile))), (), ())
 
     def start(self, profile: LaunchProfile) -> "RuncContainer":
         bundle = self.bundles / profile.name
