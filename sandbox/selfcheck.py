@@ -5,6 +5,7 @@ once more for each control, with that control alone taken away: now its probe mu
 """
 
 import json
+import os
 import secrets
 import socket
 from collections.abc import Collection, Iterator
@@ -26,13 +27,17 @@ from sandbox.rundir import run_directory
 PROBES = Path(__file__).with_name("inside") / "probes.py"
 PATIENCE_S = 120.0
 AT_ONCE = 4
+BEGIN = "probing"
+"""What a program of probes prints first."""
+DEADLY = {Control.MEMORY, Control.PIDS}
+"""Their probes may bring the whole container down (under gVisor they do): that, too, is being stopped."""
 ATTEMPTS = 3
 """Of a positive control: on a busy machine a probe may not get the CPU that nothing withholds any more."""
 MEBIBYTE = 2**20
 LIMITS = Limits(
     cpus=0.5,
-    memory_bytes=96 * MEBIBYTE,
-    pids=48,
+    memory_bytes=256 * MEBIBYTE,
+    pids=256,
     nofile=128,
     tmp_bytes=16 * MEBIBYTE,
     shm_bytes=8 * MEBIBYTE,
@@ -96,12 +101,13 @@ def self_check(engine: Engine, device: Device, state_dir: Path, *, positive_cont
         lab.mkdir()
         bench = Bench(engine, device, state_dir, folder, address)
         bench.write_program()
-        found = bench.launch("check", list(Control))
-        if not positive_controls:
-            return [judge(control, found[control], None) for control in Control]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            shown = dict(zip(Control, pool.map(bench.without, Control), strict=True))
-        return [judge(control, found[control], shown[control]) for control in Control]
+            batches = [[c for c in Control if c not in DEADLY], *([c] for c in DEADLY)]
+            launches = [pool.submit(bench.launch, f"check_{probe_of(batch[0])}", batch) for batch in batches]
+            found = {control: finding for launch in launches for control, finding in launch.result().items()}
+            tried = list(Control) if positive_controls else []
+            shown = dict(zip(tried, pool.map(bench.without, tried), strict=True))
+        return [judge(control, found[control], shown.get(control)) for control in Control]
 
 
 def judge(control: Control, under: Finding, without: Finding | None) -> Check:
@@ -161,6 +167,8 @@ class Bench(NamedTuple):
                 log = container.ending().log
         if not ended:
             raise EngineLost(f"the self-check did not end within {PATIENCE_S:.0f} s")
+        if set(probes) <= DEADLY and log.strip() == BEGIN:
+            return {control: Finding(seen=None, error=None) for control in probes}
         found = read_findings(log)
         return {control: found[probe_of(control)] for control in probes}
 
@@ -192,6 +200,7 @@ def facts_of(profile: LaunchProfile, engine: Engine, address: str) -> dict[str, 
     limits = {limit.name: limit.value for limit in profile.rlimits}
     added = engine.additions(profile)
     return {
+        "kernel": os.uname().version,
         "abstract_socket": address,
         "namespaces": {
             kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("cgroup", "ipc", "net", "pid", "uts")

@@ -85,33 +85,33 @@ class Engine(Protocol):
         ...
 
 
-def pick_engine(name: str = "auto", *, state_dir: Path, image: str | None = None) -> Engine:
+def pick_engine(name: str = "auto", *, state_dir: Path, image: str | None = None, runtime: str | None = None) -> Engine:
     """The engine of that name, or with `auto` the first that works: docker, else runc.
 
     Args:
         name: `auto`, `docker` or `runc`.
         state_dir: the lab's state directory; images and containers are kept apart by it.
         image: name of a Docker image to use instead of the host's own Python.
+        runtime: one of the Docker daemon's runtimes, such as runsc, instead of its default.
 
     Raises:
         MissingComponent: no engine can enforce every control here; the message names what is missing and the fix.
-        BadInput: there is no engine of that name.
+        BadInput: there is no engine of that name, or it has no use for the image or the runtime.
     """
     from sandbox.engines.docker import DockerEngine
     from sandbox.engines.runc import RuncEngine
 
-    if name == "docker":
-        return DockerEngine.open(state_dir, image)
-    if name == "runc" and image is not None:
-        raise BadInput("the runc engine starts no Docker images: use engine docker, or no image")
-    if name == "runc":
-        return RuncEngine.open(state_dir)
-    if name != "auto":
+    if name not in ("auto", "docker", "runc"):
         raise BadInput(f"no container engine {name!r}: allowed are auto, docker, runc")
+    only_docker = image is not None or runtime is not None
+    if name == "runc":
+        if only_docker:
+            raise BadInput("image and runtime are Docker's: use engine docker, or neither")
+        return RuncEngine.open(state_dir)
     try:
-        return DockerEngine.open(state_dir, image)
+        return DockerEngine.open(state_dir, image, runtime)
     except MissingComponent as docker:
-        if image is not None:
+        if name == "docker" or only_docker:
             raise
         try:
             return RuncEngine.open(state_dir)

@@ -54,7 +54,15 @@ class DockerEngine:
     name = "docker"
 
     def __init__(
-        self, client: APIClient, version: str, lab: str, image: DockerImage, privileged: bool, first_uid: int = 0
+        self,
+        client: APIClient,
+        version: str,
+        lab: str,
+        image: DockerImage,
+        *,
+        privileged: bool,
+        first_uid: int,
+        runtime: str | None,
     ):
         self.client = client
         self.version = version
@@ -64,17 +72,21 @@ class DockerEngine:
         """This process may mount file systems."""
         self.first_uid = first_uid
         """User of the host that a container's root is: another one than 0 where the daemon has a user namespace."""
+        self.runtime = runtime
+        """What the daemon starts containers with; its default when None."""
 
     @classmethod
-    def open(cls, state_dir: Path, image: str | None = None) -> "DockerEngine":
+    def open(cls, state_dir: Path, image: str | None = None, runtime: str | None = None) -> "DockerEngine":
         """Connect to the daemon that DOCKER_HOST names.
 
         Args:
             state_dir: the lab's state directory.
             image: name of an image made from docker/Dockerfile; the host's own Python serves when None.
+            runtime: name of one of the daemon's runtimes, such as runsc (gVisor); its default when None.
 
         Raises:
-            MissingComponent: no daemon answers, it cannot enforce every control of a launch profile, or has no such image.
+            MissingComponent: no daemon answers, it cannot enforce every control of a launch profile, or has no such
+                image or runtime.
         """
         host = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
         if not host.startswith("unix://"):
@@ -90,11 +102,24 @@ class DockerEngine:
             raise MissingComponent(
                 f"the Docker daemon at {host} cannot enforce {', '.join(missing)} (rootless or no cgroups?)"
             )
+        if runtime is not None and runtime not in info.get("Runtimes", {}):
+            known = ", ".join(sorted(info.get("Runtimes", {})))
+            raise MissingComponent(
+                f"the Docker daemon at {host} has no runtime {runtime} (it has {known}): install it and name it in daemon.json"
+            )
         try:
             found = import_image(client, build_image(state_dir)) if image is None else named_image(client, image)
         except (DockerException, RequestException) as error:
             raise MissingComponent(f"the Docker daemon does not take the image: {error}") from None
-        return cls(client, str(info["ServerVersion"]), lab_id(state_dir), found, os.geteuid() == 0, first_uid(info))
+        return cls(
+            client,
+            str(info["ServerVersion"]),
+            lab_id(state_dir),
+            found,
+            privileged=os.geteuid() == 0,
+            first_uid=first_uid(info),
+            runtime=runtime,
+        )
 
     @property
     def image_hash(self) -> str:
@@ -120,7 +145,6 @@ class DockerEngine:
                 working_dir="/lab",
                 environment=dict(profile.environment),
                 labels={LABEL: self.lab},
-                network_disabled="network" in profile.namespaces,
                 host_config=self._host_config(profile),
             )
             container = DockerContainer(self, profile, str(created["Id"]))
@@ -156,6 +180,7 @@ class DockerEngine:
                 cpu_quota=None if profile.cpus is None else int(profile.cpus * CPU_PERIOD_US),
                 cpuset_cpus=None if profile.cpuset is None else ",".join(map(str, profile.cpuset)),
                 oom_score_adj=500,
+                runtime=self.runtime,
                 ulimits=[Ulimit(name=limit.name, soft=limit.value, hard=limit.value) for limit in profile.rlimits],
                 log_config=LogConfig(type="none"),  # what it prints comes by `attach`, and is bounded there
                 device_requests=_device_requests(profile),
@@ -170,6 +195,8 @@ class DockerEngine:
         if (node := profile.any_device) is not None:
             config["Devices"] = [{"PathOnHost": node.path, "PathInContainer": node.path, "CgroupPermissions": "rwm"}]
             config["DeviceCgroupRules"] = ["a *:* rwm"]
+        if self.first_uid and not {"pid", "ipc", "network"} <= set(profile.namespaces):
+            config["UsernsMode"] = "host"  # the daemon shares no namespace of the host with remapped users
         return config
 
     def outbox(self, folder: Path, profile: LaunchProfile) -> Outbox:
