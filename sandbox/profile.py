@@ -76,6 +76,15 @@ MASKED_PATHS = (
 )
 READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
+    *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
+    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
+    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ"),
+)
+"""By number, see capabilities(7); those of Linux 5.8 and later, which Docker 20.10 does not know, are parts of SYS_ADMIN."""
+
 UIDS = range(60_000, 65_000)
 """Users of runs: none of them 0, nor 65534, which may use the reserved blocks of some file systems."""
 
@@ -168,8 +177,9 @@ class LaunchProfile:
         return self.user if Control.USER in self.controls else 0
 
     @property
-    def all_capabilities(self) -> bool:
-        return Control.CAPABILITIES not in self.controls
+    def capabilities(self) -> tuple[str, ...]:
+        """As in capabilities(7), without CAP_: none, or all that this process could hand on."""
+        return () if Control.CAPABILITIES in self.controls else own_capabilities()
 
     @property
     def no_new_privileges(self) -> bool:
@@ -306,6 +316,13 @@ class LaunchProfile:
     @property
     def output_bytes_s(self) -> float:
         return OUTPUT_BYTES_S if Control.OUTPUT in self.controls else math.inf
+
+
+def own_capabilities() -> tuple[str, ...]:
+    """Those in this process' bounding set."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd:"))
+    held = int(line.split()[1], 16)
+    return tuple(name for number, name in enumerate(CAPABILITIES) if held >> number & 1)
 
 
 # ---- names and users -------------------------------------------------------------------------------------------------

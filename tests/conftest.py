@@ -6,6 +6,8 @@ import pytest
 from tests.components import require
 from tests.daemon import can_start_daemon, running_daemon
 
+pytest_plugins = ["tests.sandbox.fixtures"]
+
 
 @pytest.fixture(scope="session")
 def docker_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

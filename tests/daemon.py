@@ -13,6 +13,8 @@ from docker.api.client import APIClient
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from sandbox.mounts import unmount_below
+
 
 def can_start_daemon() -> bool:
     return shutil.which("dockerd") is not None and os.geteuid() == 0
@@ -35,6 +37,7 @@ def running_daemon(folder: Path) -> Iterator[str]:
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(30)
+        unmount_below(folder)  # it leaves a network namespace mounted
 
 
 def _await_answer(daemon: subprocess.Popen[bytes], address: str, log: Path) -> None:

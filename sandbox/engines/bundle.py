@@ -1,7 +1,6 @@
 """Renders a launch profile as the config.json of an OCI bundle (https://github.com/opencontainers/runtime-spec)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sandbox.device import DeviceNode
@@ -9,15 +8,6 @@ from sandbox.image import Image
 from sandbox.profile import LaunchProfile, Mount
 
 CPU_PERIOD_US = 100_000
-CAPABILITIES = (
-    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-    *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
-    *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
-    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
-    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
-    "CHECKPOINT_RESTORE",
-)
-"""By number, see capabilities(7)."""
 
 
 def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
@@ -54,14 +44,8 @@ def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
 
 
 def _capabilities(profile: LaunchProfile) -> dict[str, list[str]]:
-    names = [f"CAP_{CAPABILITIES[i]}" for i in _own_capabilities()] if profile.all_capabilities else []
+    names = [f"CAP_{name}" for name in profile.capabilities]
     return dict.fromkeys(("bounding", "effective", "permitted"), names) | {"inheritable": [], "ambient": []}
-
-
-def _own_capabilities() -> list[int]:
-    """Numbers of those that this process could hand on."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd:"))
-    return [i for i in range(len(CAPABILITIES)) if int(line.split()[1], 16) >> i & 1]
 
 
 def _resources(profile: LaunchProfile) -> dict[str, Any]:

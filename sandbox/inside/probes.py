@@ -277,12 +277,29 @@ def pids(facts: Facts) -> Seen:
 
 
 def cpu(facts: Facts) -> Seen:
-    """One process spins for a while: it gets a whole CPU, or the share that it may use, which must be less."""
-    started, began = time.monotonic(), time.process_time()
-    while time.monotonic() - started < 0.6:
-        pass
-    share = (time.process_time() - began) / (time.monotonic() - started)
+    """A few processes spin for a while: they get all that is there, or the share that they may use, which must be less."""
+    reading, writing = os.pipe()
+    children = [spinner(0.6, writing) for _ in range(4)]
+    for child in children:
+        os.waitpid(child, 0)
+    share = sum(map(float, os.read(reading, 2**16).split())) / 0.6
     return f"uses {share:.2f} CPUs" if share > facts["cpus"] * 1.6 else None
+
+
+def spinner(seconds: float, report: int) -> int:
+    """A process that tells how long it ran: by what it sees of a clock, since gVisor's accounts count waiting too."""
+    child = os.fork()
+    if child == 0:
+        ran, before = 0.0, time.monotonic()
+        until = before + seconds
+        while before < until:
+            now = time.monotonic()
+            if now - before < 1e-3:
+                ran += now - before
+            before = now
+        os.write(report, f"{ran}\n".encode())
+        os._exit(0)
+    return child
 
 
 def cpuset(facts: Facts) -> Seen:

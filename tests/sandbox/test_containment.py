@@ -12,7 +12,7 @@ import pytest
 from sandbox.engines import Engine
 from sandbox.profile import UIDS
 from tests.sandbox.candidates import gate_probe, probe
-from tests.sandbox.conftest import Measure
+from tests.sandbox.fixtures import Measure
 from tests.sandbox.traces import traces
 
 PROBE = """

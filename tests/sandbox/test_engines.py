@@ -68,7 +68,7 @@ def test_docker_that_does_not_answer_is_named(
 def test_names_and_combinations_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="allowed are auto, docker, runc"):
         pick_engine("podman", state_dir=tmp_path)
-    with pytest.raises(BadInput, match="runc engine starts no Docker images"):
+    with pytest.raises(BadInput, match="image and runtime are Docker's"):
         pick_engine("runc", state_dir=tmp_path, image="lab")
 
 

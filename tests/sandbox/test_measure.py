@@ -10,7 +10,7 @@ import torch
 from records import SOURCE_LIMIT_BYTES, FailureKind, Progress
 from sandbox.dataset import Dataset
 from tests.sandbox.candidates import gate_probe, known_model, probe
-from tests.sandbox.conftest import Measure
+from tests.sandbox.fixtures import Measure
 
 
 def direct_bpb(dataset: Dataset) -> float:
