@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from ledger import scripts
 from records import HostFault
+
+QUARANTINE = "autoresearch:quarantine"
 
 
 class LeaseHeld(HostFault):
@@ -42,7 +44,7 @@ class Lease(NamedTuple):
 
 
 def acquire(client: redis.Redis, device: str, holder: str, ttl_s: float) -> Lease:
-    """Raises LeaseHeld, which says who holds the device and for how long."""
+    """Raises LeaseHeld, which says who holds the device and for how long, or Quarantined, which says why nobody may."""
     fence, *held = scripts.run(client, "acquire_lease", device, holder, milliseconds(ttl_s))
     if held:
         current, remaining_ms = held
@@ -59,6 +61,26 @@ def renew(client: redis.Redis, lease: Lease, ttl_s: float) -> None:
 def release(client: redis.Redis, lease: Lease) -> None:
     """End the lease; nothing happens if it is over already."""
     scripts.run(client, "release_lease", lease.device, lease.fence, lease.holder)
+
+
+def quarantine(client: redis.Redis, lease: Lease, reason: str) -> None:
+    """Say that the leased device cannot be used: after this lease there is no other until `lift_quarantine`.
+
+    Raises:
+        StaleFence: the lease was over already, so that somebody else may use the device.
+    """
+    scripts.run(client, "quarantine", lease.device, lease.fence, lease.holder, reason)
+
+
+def quarantines(client: redis.Redis) -> dict[str, str]:
+    """Why each device in quarantine cannot be leased."""
+    reader: Any = client
+    found: dict[str, str] = reader.hgetall(QUARANTINE)
+    return found
+
+
+def lift_quarantine(client: redis.Redis, device: str) -> None:
+    client.hdel(QUARANTINE, device)
 
 
 def milliseconds(seconds: float) -> int:
@@ -116,7 +138,7 @@ class Keeper:
 def hold(client: redis.Redis, device: str, ttl_s: float = 10.0) -> Iterator[Keeper]:
     """Hold a lease for as long as the block runs.
 
-    The lease of a holder that has died is waited for. Raises LeaseHeld as soon as the holder renews it.
+    The lease of a holder that has died is waited for. Raises LeaseHeld as soon as the holder renews it, and Quarantined.
     """
     holder = f"{socket.gethostname()}/{os.getpid()}"
     shortest_s = math.inf

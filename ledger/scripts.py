@@ -19,12 +19,17 @@ class StaleFence(HostFault):
     """The result comes from a lease that is no longer current; it changed nothing."""
 
 
+class Quarantined(HostFault):
+    """The device cannot be leased until somebody has looked at it, or it has recovered."""
+
+
 # The first word of a script's error reply says which refusal it is.
 REFUSALS: dict[str, type[Refusal]] = {
     "EXISTS": BadInput,
     "NOEXPERIMENT": BadInput,
     "WRONGSTATE": WrongState,
     "STALEFENCE": StaleFence,
+    "QUARANTINED": Quarantined,
     "MISCONF": HostFault,
     "OOM": HostFault,
 }
@@ -40,7 +45,7 @@ def run(client: redis.Redis, name: str, *args: str | int | float) -> Any:
     """Run one script with these ARGV.
 
     Raises:
-        BadInput, WrongState, StaleFence: the script refused and wrote nothing.
+        BadInput, WrongState, StaleFence, Quarantined: the script refused and wrote nothing.
         HostFault: Redis cannot write (disk or memory full).
     """
     try:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from redis import Redis, RedisError
 from rich.console import Console
 from rich.panel import Panel
@@ -26,15 +27,15 @@ from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.launch import Outcome, new_name, newest, unfinished_or_new
 from orgs.launch import launch as run_campaign
-from orgs.orgfile import Data, OrgFile
+from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import outcome, plain, tabulate
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
-from sandbox.engines import pick_engine
 from sandbox.measure import measure
 from sandbox.profile import Limits
+from sandbox.ready import ready_engine
 from sandbox.sweep import sweep
 
 EXIT_CODES = """
@@ -64,6 +65,14 @@ RedisOption = Annotated[
 CampaignOption = Annotated[
     str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")
 ]
+EngineOption = Annotated[str, typer.Option(help="Container engine: auto, docker or runc.")]
+ImageOption = Annotated[
+    str | None, typer.Option(help="Docker image, such as docker/Dockerfile makes.", show_default="the host's Python")
+]
+RuntimeOption = Annotated[
+    str | None, typer.Option(help="Docker runtime, such as runsc (gVisor).", show_default="the daemon's default")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -78,12 +87,13 @@ def run(
     budget_s: Annotated[
         float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)
     ] = None,
-    engine: Annotated[str, typer.Option(help="Container engine: auto, docker or runc.")] = "auto",
-    image: Annotated[
-        str | None,
-        typer.Option(help="Docker image, such as docker/Dockerfile makes.", show_default="the host's Python"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")] = "auto",
+    engine: EngineOption = "auto",
+    image: ImageOption = None,
+    runtime: RuntimeOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse container programs for whose version a way out has been published.")
+    ] = False,
+    device: DeviceOption = "auto",
     cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of the candidate.", min=0.1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="drawn afresh")] = None,
@@ -97,7 +107,9 @@ def run(
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source}: cannot be read: {error}") from None
     data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
-    chosen = pick_engine(engine, state_dir=lab.state, image=image)
+    target = find_device(device)
+    with err.status("checking the sandbox"):
+        chosen = ready_engine(engine, target, state_dir=lab.state, image=image, runtime=runtime, strict=strict)
     sweep([chosen], lab.state)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
         phase = "starting"
@@ -116,7 +128,7 @@ def run(
             chosen,
             budget_s=budget_s or data.budget_s,
             seed=secrets.randbelow(2**31) if seed is None else seed,
-            device=find_device(device),
+            device=target,
             limits=Limits.of(cpus=cpus, memory_gb=memory_gb),
             run_id=f"run-{secrets.token_hex(6)}",
             state_dir=lab.state,
@@ -178,6 +190,46 @@ def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
     if not ended.finished:
         out.print(Text("interrupted: the same launch command goes on where this stopped"))
         raise typer.Exit(130)
+
+
+@app.command(epilog="Example: autoresearch-org doctor --engine runc --json")
+def doctor(
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what hosts that died left behind; touch nothing else.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Red, not yellow, for programs whose version has a published way out.")
+    ] = False,
+    engine: EngineOption = "auto",
+    image: ImageOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Look at everything that a night depends on: one line for each thing, and what to do about it."""
+    from orgs.doctor import Examination, Level, render  # imports what other commands do not need
+
+    try:
+        settings = SandboxSettings.model_validate(
+            {"engine": engine, "image": image, "runtime": runtime, "device": device, "strict": strict}
+        )
+    except ValidationError as error:
+        raise BadInput(f"--{explain(error)}") from None
+    lines = []
+    with err.status("looking") as status:
+        examination = Examination(
+            Lab.open(lab_root), settings, redis, clean, lambda control: status.update(f"proving: {control}")
+        )
+        for line in examination.lines():
+            lines.append(line)
+            if not as_json:
+                out.print(render(line))
+    if as_json:
+        print(json.dumps([line._asdict() for line in lines], indent=2))
+    if any(line.level == Level.RED for line in lines):
+        raise typer.Exit(MissingComponent.exit_code)
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, MissingComponent, Refusal, State
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
-from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
 
 MAX_HOST_FAILURES = 3
@@ -72,8 +71,8 @@ def launch(
     org = OrgFile.load(org_path, lab.root)
     for role, seat in org.roles.items():
         Role.load(lab.root / seat.file).check(role)
-    engine = pick_engine(org.sandbox.engine, state_dir=lab.state, image=org.sandbox.image)
     device = find_device(org.sandbox.device)
+    engine = org.sandbox.ready_engine(device, lab.state)
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url))

@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from records import BadInput
+from sandbox.device import Device
+from sandbox.engines import Engine
 from sandbox.profile import Limits
+from sandbox.ready import ready_engine
 
 RoleName = Literal["planner", "coder", "reviewer"]
 
@@ -73,6 +76,10 @@ class SandboxSettings(Section):
     """`auto`, `cpu`, `cuda`, or the UUID of a GPU."""
     image: Annotated[str, Field(min_length=1)] | None = None
     """Docker image to use in place of the host's own Python, such as one made from docker/Dockerfile."""
+    runtime: Annotated[str, Field(min_length=1)] | None = None
+    """One of the Docker daemon's runtimes, such as runsc (gVisor); its default when absent."""
+    strict: bool = False
+    """Refuse container programs for whose version a way out has been published, instead of a warning by `doctor`."""
     cpus: Annotated[float, Field(gt=0)] | None = None
     """CPUs of a candidate; all of the machine's when absent."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
@@ -80,6 +87,12 @@ class SandboxSettings(Section):
 
     def limits(self) -> Limits:
         return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb)
+
+    def ready_engine(self, device: Device, state_dir: Path) -> Engine:
+        """See sandbox.ready."""
+        return ready_engine(
+            self.engine, device, state_dir=state_dir, image=self.image, runtime=self.runtime, strict=self.strict
+        )
 
 
 class Merge(Section):

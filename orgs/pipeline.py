@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import ray
 import ray.exceptions
 
+from ledger import Quarantined
 from orgs.seats import Seat, Site
 from records import BadInput, HostFault, MissingComponent, Refusal
 
@@ -20,7 +21,7 @@ IDLE_S = 0.3
 """Pause of a seat that found nothing to do."""
 FAILURE_PAUSE_S = 2.0
 MENDING_PAUSE_S = 5.0
-"""Pause of a seat that cannot use a file that a person is editing."""
+"""Pause of a seat that cannot use a file that a person is editing, or a device in quarantine."""
 CLOSE_TIMEOUT_S = 5.0
 MAX_FAILURES = 5
 """Failed steps of one seat in a row that end the campaign."""
@@ -81,7 +82,7 @@ class Chair:
     ready_at: float = 0.0
     failures: int = 0
     complaint: str = ""
-    """What is wrong with a person's file, said once."""
+    """What a seat waits for, said once."""
 
 
 @dataclass
@@ -132,11 +133,12 @@ class Pipeline:
             self.settle(self.pending.pop(reference), reference)
 
     def settle(self, chair: Chair, reference: Any) -> None:
-        """Note how a step ended. A failure pauses the seat, too many end the campaign; a role file that a person has broken is waited for."""
+        """Note how a step ended. A failure pauses the seat, too many end the campaign; a role file that a person has broken
+        and a GPU in quarantine are waited for."""
         try:
             worked = ray.get(reference)
         except ray.exceptions.RayError as error:
-            if isinstance(cause := cause_of(error), BadInput):
+            if isinstance(cause := cause_of(error), BadInput | Quarantined):
                 self.await_mending(chair, str(cause))
             else:
                 self.count_failure(chair, explain(error))

@@ -3,13 +3,16 @@
 import secrets
 from pathlib import Path
 
-from ledger import Ledger
+import redis
+
+from ledger import Ledger, Quarantined
 from ledger.champion import Champion
-from ledger.lease import Keeper
-from records import Experiment, Measurement, Progress
+from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
+from records import Experiment, FailureKind, Measurement, Progress
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import Engine
+from sandbox.gpu import in_use, read_states
 from sandbox.measure import measure
 from sandbox.profile import Limits
 
@@ -56,12 +59,18 @@ class Runner:
 
         Raises:
             LeaseLost: the lease ran out; whoever holds it now goes on.
+            Quarantined: something of the run is still on the GPU. The run is queued again; nobody may use the GPU.
         """
         experiment = self.ledger.take(self.keeper.lease, self.champion.head())
         if experiment is None:
             return False
         measurement = self.run(experiment)
+        left = what_is_left(measurement)
+        if left is not None:  # said first: a successor must not take it for the usual state of the GPU
+            quarantine(self.ledger.client, self.keeper.lease, left)
         self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        if left is not None:
+            raise Quarantined(left)
         return True
 
     def run(self, experiment: Experiment) -> Measurement:
@@ -90,3 +99,18 @@ class Runner:
             on_progress=on_progress,
             cancel=self.keeper.lost,
         )
+
+
+def what_is_left(measurement: Measurement) -> str | None:
+    """What a run has left on its GPU, in words."""
+    failure = measurement.failure
+    return failure.message if failure is not None and failure.kind == FailureKind.GPU_DIRTY else None
+
+
+def lift_quarantines(client: redis.Redis) -> list[str]:
+    """Let go of the GPUs of this machine that were in quarantine and that nothing uses any more. Returns their UUIDs."""
+    held = quarantines(client)
+    lifted = [state.uuid for state in (read_states() if held else []) if state.uuid in held and in_use(state) is None]
+    for uuid in lifted:
+        lift_quarantine(client, uuid)
+    return lifted

@@ -21,10 +21,9 @@ from ledger.server import connect
 from ledger.verdict import RULES
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
-from orgs.runner import Runner
+from orgs.runner import Runner, lift_quarantines
 from sandbox.dataset import Dataset
 from sandbox.device import Device
-from sandbox.engines import pick_engine
 from sandbox.sweep import sweep
 
 LEASE_TTL_S = 15.0
@@ -94,7 +93,9 @@ def build_arbiter(site: Site, stack: ExitStack) -> Worker:
 def build_runner(site: Site, stack: ExitStack) -> Worker:
     """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
     ledger = site.ledger()
-    engine = pick_engine(site.engine, state_dir=site.lab.state, image=site.org.sandbox.image)
+    lift_quarantines(ledger.client)
+    settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
+    engine = settings.ready_engine(site.device, site.lab.state)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
     keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
     sweep([engine], site.lab.state)

@@ -4,7 +4,7 @@ Knows no org, no agent and no ledger. Reading order:
 
     profile.py    every control that a container runs under, stated once
     engines/      two ways to enforce it: `docker` and `runc`; image.py is the file system that they start
-    device.py     the CPU, or one GPU
+    device.py     the CPU, or one GPU; gpu.py: what is on it, and that a run leaves it as it was
     dataset.py    a prepared dataset, verified
     rundir.py     where a run's files lie, and whose they are; outbox.py: the only place that a candidate can write to
     gate.py       the conversation with a running candidate: the clock is on this side

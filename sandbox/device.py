@@ -78,13 +78,19 @@ def _cpu_model() -> str:
 
 def list_gpus() -> list[Device]:
     """The machine's NVIDIA GPUs in nvidia-smi's order; none without a driver."""
+    report = nvidia_smi()
+    return [] if report is None else [_read_gpu(element) for element in report.iter("gpu")]
+
+
+def nvidia_smi() -> ElementTree.Element | None:
+    """The report of the driver's own tool; None when there is none, or it does not answer."""
     if shutil.which("nvidia-smi") is None:
-        return []
+        return None
     try:
         report = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, timeout=60, check=True).stdout
-        return [_read_gpu(element) for element in ElementTree.fromstring(report).iter("gpu")]
+        return ElementTree.fromstring(report)
     except (subprocess.SubprocessError, ElementTree.ParseError):
-        return []
+        return None
 
 
 def _read_gpu(element: ElementTree.Element) -> Device:

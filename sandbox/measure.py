@@ -18,6 +18,7 @@ from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
+from sandbox.gpu import GpuDirty, left_empty
 from sandbox.launch import launched, with_outbox
 from sandbox.oversee import Timing, Training, await_scored
 from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
@@ -83,6 +84,8 @@ def measure(
         failure = fault.failure
     except EngineLost as error:
         failure = fail(FailureKind.ENGINE_LOST, str(error))
+    except GpuDirty as error:
+        failure = fail(FailureKind.GPU_DIRTY, str(error))
     except (Refusal, OSError) as error:
         failure = fail(FailureKind.HOST_ERROR, str(error))
     ending = notes.scoring or notes.training
@@ -160,7 +163,7 @@ class Job:
             self.profile("train", self.limits, *mounts) as plain,
             with_outbox(self.engine, plain, folder) as (profile, outbox),
         ):
-            with Gate(gate_dir) as gate, launched(self.engine, profile) as container:
+            with Gate(gate_dir) as gate, left_empty(self.device), launched(self.engine, profile) as container:
                 try:
                     training = Training(container, gate, self.cancel, notes.timing)
                     training.await_ready(self.limits.startup_cap_s(self.device))
@@ -195,7 +198,7 @@ class Job:
             self.profile("score", limits, *mounts) as plain,
             with_outbox(self.engine, plain, folder) as (profile, outbox),
         ):
-            with launched(self.engine, profile) as container:
+            with left_empty(self.device), launched(self.engine, profile) as container:
                 try:
                     await_scored(container, self.limits.score_s, self.cancel)
                 finally:

@@ -20,7 +20,7 @@ from sandbox.profile import Control
 AT_ONCE = 4
 DEADLY = (Control.MEMORY, Control.PIDS)
 """Their probes may bring the whole container down, so each has one of its own."""
-BATCHES = [[control for control in Control if control != Control.CPU], [Control.CPU]]
+BATCHES: list[list[Control]] = [[control for control in Control if control != Control.CPU], [Control.CPU]]
 """Positive controls that may go on at the same time: the one that asks for every CPU needs the machine for itself."""
 ATTEMPTS = 3
 """Of a positive control: on a busy machine a probe may not get the CPU that nothing withholds any more."""

@@ -6,9 +6,11 @@
 --   measurements:<id> list of JSON, oldest first           champion      hash: commit, experiment, val_bpb
 --   state:<state>     sorted set of ids, by turn           intent        hash: experiment, parent, commit
 --   live:<id>         JSON telemetry, expires              stop          why the campaign ended
--- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>.
+-- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>, and
+--   autoresearch:quarantine, hash: device -> why it cannot be leased
 
 local call = redis.call
+local QUARANTINE = 'autoresearch:quarantine'
 
 local function now()
   local time = call('TIME')

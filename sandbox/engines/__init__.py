@@ -1,5 +1,6 @@
 """Container engines: two ways to enforce one launch profile. `pick_engine` takes the first that can enforce all of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -49,6 +50,11 @@ class Additions(NamedTuple):
 class Engine(Protocol):
     name: str
     version: str
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The programs that containers are run with, by name: what advisories.py asks about."""
+        ...
 
     @property
     def image_hash(self) -> str:

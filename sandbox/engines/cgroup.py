@@ -10,6 +10,13 @@ NEEDED_V2 = ("cpu", "memory", "pids")
 NEEDED_V1 = ("cpu", "memory", "pids", "devices", "freezer")
 
 
+def kind_of_hierarchy() -> str:
+    """cgroup v1, v2 or hybrid."""
+    if (ROOT / "cgroup.controllers").exists():
+        return "cgroup v2"
+    return "cgroup v1 (hybrid)" if (ROOT / "unified").is_dir() else "cgroup v1"
+
+
 def missing_controllers() -> list[str]:
     """Controllers that are needed for the limits of a launch profile, and that this host does not offer."""
     try:

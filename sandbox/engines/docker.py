@@ -4,9 +4,11 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,8 @@ from requests.exceptions import RequestException
 
 from records import FailureKind, MissingComponent
 from sandbox.engines import Additions, Leftover, cgroup
-from sandbox.engines.bundle import CPU_PERIOD_US
+from sandbox.engines.bundle import CPU_PERIOD_US, driver_mounts
+from sandbox.engines.cdi import CdiDevice, find_gpu
 from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending, EngineLost, Faulted
 from sandbox.image import Image, build_image
@@ -49,6 +52,11 @@ class DockerImage(NamedTuple):
     variables: tuple[str, ...]
     """Names that the image itself sets in the environment."""
 
+    @property
+    def has_driver(self) -> bool:
+        """The host's files are mounted, so the GPU driver's libraries are there: its device nodes are all that lacks."""
+        return bool(self.mounts)
+
 
 class DockerEngine:
     name = "docker"
@@ -63,6 +71,8 @@ class DockerEngine:
         privileged: bool,
         first_uid: int,
         runtime: str | None,
+        cdi_folders: tuple[str, ...],
+        versions: Mapping[str, str],
     ):
         self.client = client
         self.version = version
@@ -74,6 +84,9 @@ class DockerEngine:
         """User of the host that a container's root is: another one than 0 where the daemon has a user namespace."""
         self.runtime = runtime
         """What the daemon starts containers with; its default when None."""
+        self.cdi_folders = cdi_folders
+        """Where the daemon looks for CDI specs; none where it is too old or CDI is turned off."""
+        self.versions = versions
 
     @classmethod
     def open(cls, state_dir: Path, image: str | None = None, runtime: str | None = None) -> "DockerEngine":
@@ -119,6 +132,8 @@ class DockerEngine:
             privileged=os.geteuid() == 0,
             first_uid=first_uid(info),
             runtime=runtime,
+            cdi_folders=tuple(info.get("CDISpecDirs") or ()),
+            versions=versions_of(client, info, runtime),
         )
 
     @property
@@ -130,8 +145,21 @@ class DockerEngine:
         return self.first_uid + uid
 
     def additions(self, profile: LaunchProfile) -> Additions:
-        mounts = (*(mount.target for mount in self.image.mounts), "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
-        return Additions(mounts, (), ("HOSTNAME", *self.image.variables))
+        mounts = (*(mount.target for mount in self._mounts(profile)), "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+        variables = ("HOSTNAME", *self.image.variables)
+        if (gpu := self._cdi_device(profile)) is None:
+            return Additions(mounts, (), variables)
+        return Additions((*mounts, *gpu.mounts), gpu.nodes, (*variables, *gpu.variables))
+
+    def _mounts(self, profile: LaunchProfile) -> tuple[Mount, ...]:
+        """What the image needs of the host."""
+        return (*self.image.mounts, *(driver_mounts(profile) if self.image.has_driver else ()))
+
+    def _cdi_device(self, profile: LaunchProfile) -> CdiDevice | None:
+        """The GPU with its driver, for an image that has none."""
+        if profile.device.gpu is None or self.image.has_driver:
+            return None
+        return find_gpu(profile.device.gpu.uuid, self.cdi_folders)
 
     def start(self, profile: LaunchProfile) -> "DockerContainer":
         try:
@@ -159,10 +187,11 @@ class DockerEngine:
         # None would give the daemon's own filter.
         security.append(f"seccomp={'unconfined' if profile.seccomp is None else json.dumps(profile.seccomp)}")
         shared = {kind: None if kind in profile.namespaces else "host" for kind in ("pid", "ipc", "uts", "network")}
+        cdi = self._cdi_device(profile)
         config = cast(
             dict[str, Any],
             self.client.create_host_config(
-                mounts=[_mount(mount) for mount in (*self.image.mounts, *profile.mounts)],
+                mounts=[_mount(mount) for mount in (*self._mounts(profile), *profile.mounts)],
                 tmpfs={"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={profile.tmp_bytes}"},
                 shm_size=profile.shm_bytes,
                 network_mode=shared["network"] or "none",
@@ -183,7 +212,7 @@ class DockerEngine:
                 runtime=self.runtime,
                 ulimits=[Ulimit(name=limit.name, soft=limit.value, hard=limit.value) for limit in profile.rlimits],
                 log_config=LogConfig(type="none"),  # what it prints comes by `attach`, and is bounded there
-                device_requests=_device_requests(profile),
+                device_requests=[] if cdi is None else [DeviceRequest(driver="cdi", device_ids=[cdi.name])],
             ),
         )
         # The SDK has no arguments for these.
@@ -191,10 +220,13 @@ class DockerEngine:
             "CgroupnsMode": "private" if "cgroup" in profile.namespaces else "host",
             "MaskedPaths": list(profile.masked_paths),
             "ReadonlyPaths": list(profile.read_only_paths),
+            "Devices": [
+                {"PathOnHost": node.path, "PathInContainer": node.path, "CgroupPermissions": "rw"}
+                for node in profile.devices
+                if cdi is None or node.path not in cdi.nodes
+            ],
+            "DeviceCgroupRules": [] if profile.any_device is None else ["a *:* rwm"],
         }
-        if (node := profile.any_device) is not None:
-            config["Devices"] = [{"PathOnHost": node.path, "PathInContainer": node.path, "CgroupPermissions": "rwm"}]
-            config["DeviceCgroupRules"] = ["a *:* rwm"]
         if self.first_uid and not {"pid", "ipc", "network"} <= set(profile.namespaces):
             config["UsernsMode"] = "host"  # the daemon shares no namespace of the host with remapped users
         return config
@@ -241,6 +273,30 @@ def missing_controls(info: dict[str, Any]) -> list[str]:
     if (info.get("OSType"), info.get("Architecture")) != ("linux", "x86_64"):
         missing.append("the system calls of linux/x86_64")
     return missing
+
+
+def versions_of(client: APIClient, info: dict[str, Any], runtime: str | None) -> dict[str, str]:
+    """Programs that a daemon runs containers with, and their versions: what advisories.py asks about.
+
+    The daemon tells the version of its default runtime only; another one is asked itself.
+    """
+    components = {str(part["Name"]): part for part in client.version().get("Components") or []}
+    versions = {"docker": str(info["ServerVersion"])}
+    versions |= {name: str(components[name]["Version"]) for name in ("containerd", "runc") if name in components}
+    if runtime is not None and runtime != info.get("DefaultRuntime"):
+        versions.pop("runc", None)
+        path = str(info["Runtimes"][runtime].get("path") or runtime)
+        versions |= {Path(path).name: version_line(path)}
+    return versions
+
+
+def version_line(program: str) -> str:
+    """The first line of `program --version`; empty where this process cannot run it."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.splitlines()[0] if said else ""
 
 
 def first_uid(info: dict[str, Any]) -> int:
@@ -302,12 +358,6 @@ def _mount(mount: Mount) -> DockerMount:
     # What is mounted below the source stays out: Docker would let it in, and writable.
     rendered["BindOptions"]["NonRecursive"] = True
     return rendered
-
-
-def _device_requests(profile: LaunchProfile) -> list[DeviceRequest]:
-    if profile.device.gpu is None:
-        return []
-    return [DeviceRequest(driver="cdi", device_ids=[f"nvidia.com/gpu={profile.device.gpu.uuid}"])]
 
 
 class DockerContainer:

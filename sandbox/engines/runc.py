@@ -28,6 +28,7 @@ class RuncEngine:
     def __init__(self, program: str, version: str, lab: str, root: Path, image: Image):
         self.program = program
         self.version = version
+        self.versions = {"runc": version}
         self.lab = lab
         self.root = root
         self.image = image

@@ -15,6 +15,7 @@ class Weakened:
         self.controls = controls
         self.name = engine.name
         self.version = engine.version
+        self.versions = engine.versions
 
     @property
     def image_hash(self) -> str:
