@@ -42,6 +42,7 @@ command -v git >/dev/null || apt_install "git is needed: the champion is a git b
 docker_answers() { command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1; }
 if [ "$goal" = test ]; then
     command -v dockerd >/dev/null || apt_install "the tests start their own Docker daemon" docker.io
+    command -v runsc >/dev/null || apt_install "the sandbox is tested under gVisor too" runsc
     command -v redis-server >/dev/null || apt_install "the ledger is tested against a second Redis version" redis-server
 fi
 if ! docker_answers && ! command -v runc >/dev/null; then

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.failure import EngineLost, one_line
+from sandbox.gate import Gate
 from sandbox.launch import launched, with_outbox
 from sandbox.profile import Control, LaunchProfile, Limits, Mount, lab_id, reserved_uid
 from sandbox.rundir import run_directory
@@ -103,7 +104,11 @@ def set_up(
         more: Python text to append to the probes.
         facts: to be told to every function, besides those of `facts_of`.
     """
-    with run_directory(state_dir, f"check-{secrets.token_hex(6)}") as folder, abstract_listener() as address:
+    with (
+        run_directory(state_dir, f"check-{secrets.token_hex(6)}") as folder,
+        abstract_listener() as address,
+        gate_listener(folder / "gate"),
+    ):
         known = facts_of(profile_of(state_dir, folder, device, 0, "facts"), engine, address) | dict(facts or {})
         program = (
             f"{PROBES.read_text()}\n{more}\n\nimport sys\n\nmain(sys.argv[1:], json.loads({json.dumps(known)!r}))\n"
@@ -123,7 +128,7 @@ def profile_of(state_dir: Path, folder: Path, device: Device, uid: int, phase: s
         phase,
         uid,
         ("-I", "-S", "-B", "/lab/probes.py", *arguments),
-        (Mount(folder / "lab", "/lab"),),
+        (Mount(folder / "lab", "/lab"), Mount(folder / "gate", "/gate")),
         device,
         LIMITS,
     )
@@ -180,3 +185,12 @@ def abstract_listener() -> Iterator[str]:
         listener.bind(f"\0{name}")
         listener.listen(64)
         yield name
+
+
+@contextmanager
+def gate_listener(folder: Path) -> Iterator[None]:
+    """A socket where the gate of a training run is."""
+    folder.mkdir()
+    folder.chmod(0o755)
+    with Gate(folder):
+        yield

@@ -14,8 +14,6 @@ SLACK_BYTES = 64 * MEBIBYTE
 """The driver's own use of memory moves by a few MiB from one report to the next."""
 IDLE_BYTES = 512 * MEBIBYTE
 """What a driver may hold for itself on a GPU that nobody uses."""
-PATIENCE_S = 15.0
-"""For a driver to tear down the contexts of killed processes."""
 POLL_S = 0.25
 
 
@@ -118,8 +116,12 @@ def _mebibytes(gpu: ElementTree.Element, path: str) -> int | None:
 
 
 @contextmanager
-def left_empty(device: Device, patience_s: float = PATIENCE_S) -> Iterator[None]:
+def left_empty(device: Device, patience_s: float) -> Iterator[None]:
     """Whatever the block starts on the GPU is gone when it ends: its processes, and the memory that they held.
+
+    Args:
+        device: nothing to do if it is the CPU.
+        patience_s: for the driver to tear down the contexts of killed processes.
 
     Raises:
         GpuDirty: it is not, or the GPU does not answer any more; also when the block itself failed.

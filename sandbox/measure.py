@@ -163,7 +163,11 @@ class Job:
             self.profile("train", self.limits, *mounts) as plain,
             with_outbox(self.engine, plain, folder) as (profile, outbox),
         ):
-            with Gate(gate_dir) as gate, left_empty(self.device), launched(self.engine, profile) as container:
+            with (
+                Gate(gate_dir) as gate,
+                left_empty(self.device, self.limits.gpu_empty_s),
+                launched(self.engine, profile) as container,
+            ):
                 try:
                     training = Training(container, gate, self.cancel, notes.timing)
                     training.await_ready(self.limits.startup_cap_s(self.device))
@@ -198,7 +202,7 @@ class Job:
             self.profile("score", limits, *mounts) as plain,
             with_outbox(self.engine, plain, folder) as (profile, outbox),
         ):
-            with left_empty(self.device), launched(self.engine, profile) as container:
+            with left_empty(self.device, self.limits.gpu_empty_s), launched(self.engine, profile) as container:
                 try:
                     await_scored(container, self.limits.score_s, self.cancel)
                 finally:

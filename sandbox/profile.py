@@ -114,6 +114,8 @@ class Limits:
     """Time after the budget in which the weights must be complete."""
     score_s: float = 900.0
     """Cap on scoring."""
+    gpu_empty_s: float = 15.0
+    """Time after the end of a container in which its GPU must be as it was before."""
 
     @classmethod
     def of(cls, cpus: float | None = None, memory_gb: float | None = None) -> "Limits":

@@ -41,7 +41,7 @@ def ensure_controls(engine: Engine, device: Device, state_dir: Path) -> None:
     """Refuse an engine under which a candidate could do something that the profile forbids.
 
     Raises:
-        MissingComponent: naming each control that does not hold.
+        MissingComponent: naming each control that does not hold; or a container does not reach the gate.
         EngineLost: no container could be started.
     """
     broken = [check for check in self_check(engine, device, state_dir) if not check.holds]
@@ -71,8 +71,10 @@ def self_check(
 
     Raises:
         EngineLost: no container could be started under all controls.
+        MissingComponent: a container does not reach the gate, without which no candidate can do anything.
     """
     with set_up(engine, device, state_dir) as bench, ThreadPoolExecutor(AT_ONCE) as pool:
+        require_gate(bench)
         batches = [[control for control in Control if control not in DEADLY], *([control] for control in DEADLY)]
         launches = [pool.submit(under_all, bench, batch) for batch in batches]
         found = {control: finding for launch in launches for control, finding in launch.result().items()}
@@ -82,6 +84,15 @@ def self_check(
                 shown[control] = finding
                 on_check(control)
     return [judge(control, found[control], shown.get(control)) for control in Control]
+
+
+def require_gate(bench: Bench) -> None:
+    finding = bench.launch("gate", ["gate"])["gate"]
+    if finding.seen is None:
+        raise MissingComponent(
+            f"{bench.engine.name} does not let a container reach a Unix socket of the host ({finding.error}); "
+            "gVisor needs the runtime argument --host-uds=open, or --fsgofer-host-uds in versions that do not know it"
+        )
 
 
 def under_all(bench: Bench, controls: list[Control]) -> dict[Control, Finding]:

@@ -21,13 +21,13 @@ def can_start_daemon() -> bool:
 
 
 @contextmanager
-def running_daemon(folder: Path) -> Iterator[str]:
-    """Address of a fresh daemon that ends with the block."""
+def running_daemon(folder: Path, *options: str) -> Iterator[str]:
+    """Address of a fresh daemon that ends with the block; `options` of dockerd besides those of all tests."""
     address = f"unix://{folder}/docker.sock"
     command = [
         *("dockerd", "--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"),
         *("--host", address, "--iptables=false", "--ip6tables=false", "--bridge=none"),
-        *("--storage-driver=overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"),
+        *("--storage-driver=overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs", *options),
     ]
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -248,6 +248,13 @@ def environment(facts: Facts) -> Seen:
     return f"has {', '.join(sorted(unknown))}" if unknown else None
 
 
+def gate(facts: Facts) -> Seen:
+    """No control: what a candidate must reach."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/gate/gate.sock")
+        return "reached"
+
+
 # ---- what it may use -------------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,19 @@ import time
 import pytest
 import redis
 
-from ledger import StaleFence
-from ledger.lease import Keeper, LeaseHeld, LeaseLost, acquire, hold, release, renew
+from ledger import Quarantined, StaleFence
+from ledger.lease import (
+    Keeper,
+    LeaseHeld,
+    LeaseLost,
+    acquire,
+    hold,
+    lift_quarantine,
+    quarantine,
+    quarantines,
+    release,
+    renew,
+)
 from tests.ledger.conftest import Org
 from tests.ledger.samples import BASE, scored
 
@@ -104,3 +115,28 @@ def test_only_one_of_16_threads_gets_a_lease(client: redis.Redis) -> None:
     for thread in threads:
         thread.join()
     assert len(won) == 1
+
+
+def test_a_device_in_quarantine_is_leased_to_nobody_until_that_is_lifted(org: Org, client: redis.Redis) -> None:
+    org.queued("a")
+    lease = acquire(client, "GPU-1", "runner", 60.0)
+    experiment = org.ledger.take(lease, BASE)
+    assert experiment is not None
+    quarantine(client, lease, "1011 MiB are still held")
+    org.ledger.record(experiment.id, lease, scored("a", 2.0))  # what was measured before is not lost
+    release(client, lease)
+    assert quarantines(client) == {"GPU-1": "1011 MiB are still held"}
+    with pytest.raises(Quarantined, match="GPU-1 is in quarantine: 1011 MiB are still held"):
+        acquire(client, "GPU-1", "runner", 60.0)
+    acquire(client, "GPU-2", "runner", 60.0)
+    lift_quarantine(client, "GPU-1")
+    assert acquire(client, "GPU-1", "runner", 60.0).fence > lease.fence
+
+
+def test_a_late_holder_cannot_put_the_device_of_its_successor_into_quarantine(client: redis.Redis) -> None:
+    late = acquire(client, "GPU-1", "a", 0.02)
+    let_expire(client, "GPU-1")
+    acquire(client, "GPU-1", "b", 60.0)
+    with pytest.raises(StaleFence):
+        quarantine(client, late, "something")
+    assert quarantines(client) == {}

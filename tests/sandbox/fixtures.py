@@ -68,7 +68,8 @@ def run(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
         mebibyte = 2**20
         given = {"cpus": 2, "memory_bytes": 1024 * mebibyte, "pids": 64, "grace_s": 10.0, "startup_s": 60.0}
         given |= {"tmp_bytes": 64 * mebibyte, "shm_bytes": 16 * mebibyte, "out_bytes": 16 * mebibyte, **(limits or {})}
-        arguments: dict[str, object] = {"budget_s": budget_s, "seed": 3, "limits": Limits(**given), **options}  # type: ignore[arg-type]
-        return measure(source, dataset, engine, device=find_device("cpu"), state_dir=state_dir, **arguments)  # type: ignore[arg-type]
+        arguments: dict[str, object] = {"budget_s": budget_s, "seed": 3, "limits": Limits(**given)}  # type: ignore[arg-type]
+        arguments |= {"device": find_device("cpu"), **options}
+        return measure(source, dataset, engine, state_dir=state_dir, **arguments)  # type: ignore[arg-type]
 
     return measured

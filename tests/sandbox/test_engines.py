@@ -50,6 +50,19 @@ def test_a_daemon_that_lacks_a_control_is_refused_by_its_name(lacking: dict[str,
     assert missing_controls(CAPABLE | lacking) == [control]
 
 
+def test_a_rootless_daemon_without_control_groups_is_refused() -> None:
+    """With what Docker 20.10 said of itself when started by rootlesskit on a host with cgroup v1 (2026-11-24)."""
+    rootless = {
+        "MemoryLimit": False,
+        "PidsLimit": False,
+        "CpuCfsQuota": False,
+        "SwapLimit": False,
+        "CgroupDriver": "none",
+    }
+    rootless |= {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
+    assert missing_controls(CAPABLE | rootless) == ["memory limits", "pids limits", "cpu limits", "cgroups"]
+
+
 @pytest.mark.parametrize(
     ("name", "host", "says"),
     [

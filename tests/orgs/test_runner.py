@@ -1,0 +1,75 @@
+"""A runner whose GPU is not empty after a run puts it into quarantine, and nobody leases it until nothing uses it any more."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger import Ledger, Quarantined
+from ledger.champion import Champion
+from ledger.lease import hold, quarantines
+from ledger.server import open_redis
+from orgs.lab import Lab
+from orgs.launch import begin
+from orgs.orgfile import OrgFile
+from orgs.runner import Runner, lift_quarantines
+from records import FailureKind, State
+from sandbox.dataset import Dataset
+from sandbox.engines import Engine
+from sandbox.profile import Limits
+from tests.ledger.samples import program
+from tests.orgs.lab import make_lab
+from tests.sandbox.candidates import gate_probe
+from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
+
+LIMITS = Limits(cpus=1, memory_bytes=512 * 2**20, tmp_bytes=2**20, shm_bytes=2**20, out_bytes=2**20, gpu_empty_s=0.0)
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Iterator[Say]:
+    with recorded_gpu(tmp_path) as say:
+        yield say
+
+
+def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_again(
+    engine: Engine, state_dir: Path, say: Say, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lab = Lab.open(make_lab(tmp_path_factory.mktemp("lab")))
+    org = OrgFile.load(lab.root / "orgs" / "tiny.toml", lab.root)
+    dataset, device = Dataset.open(lab.dataset(org.data)), h100()
+    with open_redis(lab.state) as server:
+        ledger = Ledger(server.client, "tiny-1")
+        begin(ledger, lab, org, dataset, device)
+        champion = Champion(lab.root, "tiny-1")
+        id = ledger.propose_baseline(program(gate_probe("start(); time.sleep(1.5)"), champion.head()))
+        with hold(server.client, device.id) as keeper:
+            runner = Runner(ledger, champion, keeper, engine, device, dataset, LIMITS, 1.5, state_dir)
+            intruder = threading.Thread(target=appear_while_training, args=(ledger, say))
+            intruder.start()
+            with pytest.raises(Quarantined, match="still used by python3"):
+                runner.step()
+            intruder.join()
+        experiment = ledger.experiment(id)
+        assert experiment.state == State.QUEUED
+        assert [m.failure.kind for m in experiment.measurements if m.failure] == [FailureKind.GPU_DIRTY]
+        assert list(quarantines(server.client)) == [UUID]
+        assert lift_quarantines(server.client) == []
+        with (
+            pytest.raises(Quarantined, match=r"is in quarantine: GPU .* is still used by python3"),
+            hold(server.client, UUID),
+        ):
+            pass
+        say("idle")
+        assert lift_quarantines(server.client) == [UUID]
+        with hold(server.client, UUID):
+            pass
+
+
+def appear_while_training(ledger: Ledger, say: Say) -> None:
+    """Somebody's process turns up on the GPU during the run."""
+    deadline = time.monotonic() + 60
+    while not any(run.phase == "training" for run in ledger.running()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    say("busy")
