@@ -78,6 +78,8 @@ def _check(status: os.stat_result, name: str, uid: int, limit_bytes: int) -> int
         raise Faulted(FailureKind.INVALID, f"{name} has {status.st_nlink} links")
     if status.st_uid != uid:
         raise Faulted(FailureKind.INVALID, f"{name} does not belong to the run's user")
+    if status.st_blocks * 512 < status.st_size:  # it would grow by the copy
+        raise Faulted(FailureKind.INVALID, f"{name} has holes: {status.st_size} bytes, of which it holds fewer")
     if status.st_size > limit_bytes:
         raise Faulted(FailureKind.INVALID, f"{name} has {status.st_size} bytes, over the limit of {limit_bytes}")
     return status.st_size

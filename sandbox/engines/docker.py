@@ -441,6 +441,12 @@ class VolumeOutbox:
             chunks, _ = self.engine.client.get_archive(self.name, f"/out/{name}")
         except NotFound:
             raise Faulted(FailureKind.NO_SUBMIT, f"it said it was done but left no {name}") from None
+        except APIError:
+            # A link that points at itself makes the daemon fail. Whoever can do that must not have itself run again, so the
+            # fault is the engine's only if it does not answer otherwise either.
+            if self.holder.wait(0.0):
+                raise EngineLost(f"container {self.name}, which held the volume, has ended") from None
+            raise Faulted(FailureKind.INVALID, f"the daemon cannot read {name}") from None
         except (DockerException, RequestException) as error:
             raise EngineLost(f"docker does not hand out {name}: {error}") from None
         with tempfile.TemporaryFile(dir=into.parent) as spool:

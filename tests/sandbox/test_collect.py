@@ -81,7 +81,23 @@ def sparse(out: Path) -> None:
     os.truncate(out / NAME, 2**40)
 
 
-TRAPS = [symlink_to_secret, symlink_within, hard_link, fifo, socket_file, device, somebody_elses, too_large, sparse]
+def holes(out: Path) -> None:
+    write(out / NAME, b"")
+    os.truncate(out / NAME, 100)
+
+
+TRAPS = [
+    symlink_to_secret,
+    symlink_within,
+    hard_link,
+    fifo,
+    socket_file,
+    device,
+    somebody_elses,
+    too_large,
+    sparse,
+    holes,
+]
 
 
 @pytest.mark.parametrize(
@@ -99,3 +115,34 @@ def test_nothing_there_is_no_submit(out: Path) -> None:
     with pytest.raises(Faulted) as fault:
         taken(out)
     assert fault.value.failure.kind == FailureKind.NO_SUBMIT
+
+
+def naive_copy(out: Path) -> bytes:
+    """What a collector does that believes in names. It does not wait for a writer, as it well might."""
+    descriptor = os.open(out / NAME, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, 200)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("trap", "taken"),
+    [
+        (symlink_to_secret, b"weights"),
+        (symlink_within, b"weights"),
+        (hard_link, b"weights"),
+        (fifo, b""),
+        (device, bytes(200)),
+        (somebody_elses, b"weights"),
+        (too_large, bytes(101)),
+        (sparse, b"weights" + bytes(193)),
+        (holes, bytes(100)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_collector_that_believes_in_names_falls_into_the_trap(
+    out: Path, trap: Callable[[Path], None], taken: bytes
+) -> None:
+    trap(out)
+    assert naive_copy(out) == taken
