@@ -18,9 +18,9 @@ from rich.text import Text
 
 from ledger.lease import quarantines
 from ledger.server import open_redis, shown
+from orgs.cluster import running_cluster
 from orgs.lab import Lab
 from orgs.orgfile import SandboxSettings
-from orgs.pipeline import running_cluster
 from orgs.runner import lift_quarantines
 from records import MissingComponent, Refusal
 from sandbox.advisories import latest_fix, open_advisories

@@ -19,10 +19,11 @@ from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold
 from ledger.server import open_redis
+from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
-from orgs.pipeline import Pipeline, ray_session
+from orgs.pipeline import Pipeline
 from orgs.seats import Site
 from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, MissingComponent, Refusal, State

@@ -1,21 +1,16 @@
 """Keeps the seats of an org busy: one step at a time each, restarted when they die, until told to drain."""
 
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 import ray.exceptions
 
 from ledger import Quarantined
 from orgs.seats import Seat, Site
-from records import BadInput, HostFault, MissingComponent, Refusal
+from records import BadInput, HostFault, Refusal
 
 IDLE_S = 0.3
 """Pause of a seat that found nothing to do."""
@@ -25,51 +20,6 @@ MENDING_PAUSE_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 MAX_FAILURES = 5
 """Failed steps of one seat in a row that end the campaign."""
-
-
-def running_cluster() -> str | None:
-    """Address of a Ray cluster that answers (RAY_ADDRESS, else the one `ray start` left word of), or None.
-
-    Ray itself waits for minutes on the address of a cluster that has died, so the port is tried first.
-    """
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not address:
-        with suppress(OSError):
-            address = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    if parts.hostname is None or parts.port is None:
-        return None
-    with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=1):
-        return address
-    return None
-
-
-@contextmanager
-def ray_session() -> Iterator[str]:
-    """Join the running Ray cluster, or start one inside this process for as long as the block runs.
-
-    Raises:
-        MissingComponent: RAY_ADDRESS names a cluster that does not answer, or refuses us.
-    """
-    address = running_cluster()
-    if address is None and os.environ.get("RAY_ADDRESS"):
-        raise MissingComponent(
-            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS"
-        )
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        # Seats use milliseconds of CPU; what they run is bounded by the sandbox, not by Ray.
-        options |= {"address": "local", "include_dashboard": False, "num_cpus": 1, "object_store_memory": 80_000_000}
-    else:
-        options |= {"address": address}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise MissingComponent(f"Ray did not start: {str(error).splitlines()[0]}") from None
-    try:
-        yield f"cluster at {address}" if address else "embedded"
-    finally:
-        ray.shutdown()
 
 
 @dataclass

@@ -131,7 +131,8 @@ def _library_folders() -> list[Path]:
     folders = [Path(line).parent for line in lines]
     folders += [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
     folders += [path for path in mount_points() if "nvidia" in str(path).lower() and path.is_dir()]
-    return [folder for folder in dict.fromkeys(folders) if (folder / "libcuda.so.1").exists()]
+    # Resolved: /lib is a link to /usr/lib nowadays, and to mount it would put all of /usr/lib over itself.
+    return [folder for folder in dict.fromkeys(map(Path.resolve, folders)) if (folder / "libcuda.so.1").exists()]
 
 
 def _driver_mounts(libraries: tuple[Path, ...]) -> list[Path]:

@@ -14,10 +14,11 @@ from ledger.champion import Champion
 from ledger.lease import acquire, hold
 from ledger.server import RedisServer, open_redis
 from ledger.verdict import keep_if_lower
+from orgs.cluster import ray_session
 from orgs.lab import Lab
 from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished_or_new, verdict_first
 from orgs.orgfile import Budget, OrgFile
-from orgs.pipeline import Pipeline, ray_session
+from orgs.pipeline import Pipeline
 from orgs.seats import Site
 from orgs.view import Lines
 from records import BadInput, MissingComponent

@@ -1,11 +1,15 @@
+import _ctypes
+import io
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker.api.client import APIClient
 
 from records import Measurement
 from sandbox.dataset import Dataset
@@ -73,3 +77,26 @@ def run(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
         return measure(source, dataset, engine, state_dir=state_dir, **arguments)  # type: ignore[arg-type]
 
     return measured
+
+
+@pytest.fixture(scope="module")
+def bare_image(docker_daemon: str) -> Iterator[str]:
+    """An image with a Python and nothing else: what docker/Dockerfile makes, as far as no registry is needed for it."""
+    client = APIClient(base_url=docker_daemon, version="auto")
+    prefix = Path(sys.base_prefix)
+    needed = {prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    programs = [*map(str, needed), _ctypes.__file__]
+    libraries = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
+    needed |= {Path(word) for word in libraries.split() if word.startswith("/") and not word.endswith(":")}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
+        for path in needed:
+            archive.add(path)
+        library = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        archive.add(library, filter=lambda m: None if m.name.endswith(("site-packages", "/test", ".a")) else m)
+        link = tarfile.TarInfo("usr/local/bin/python")
+        link.type, link.linkname = tarfile.SYMTYPE, str(prefix / "bin" / f"python3.{sys.version_info.minor}")
+        archive.addfile(link)
+    client.import_image_from_data(buffer.getvalue(), repository="autoresearch-bare", tag="test")
+    yield "autoresearch-bare:test"
+    client.remove_image("autoresearch-bare:test", force=True)

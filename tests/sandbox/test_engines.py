@@ -1,14 +1,8 @@
 """An engine that could not enforce every control is refused, in a line that says what to do."""
 
-import io
-import subprocess
-import sys
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker.api.client import APIClient
 
 from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
@@ -83,28 +77,6 @@ def test_names_and_combinations_that_do_not_exist_are_refused(tmp_path: Path) ->
         pick_engine("podman", state_dir=tmp_path)
     with pytest.raises(BadInput, match="image and runtime are Docker's"):
         pick_engine("runc", state_dir=tmp_path, image="lab")
-
-
-@pytest.fixture(scope="module")
-def bare_image(docker_daemon: str) -> Iterator[str]:
-    """An image with a Python and nothing else: what docker/Dockerfile makes, as far as no registry is needed for it."""
-    client = APIClient(base_url=docker_daemon, version="auto")
-    prefix = Path(sys.base_prefix)
-    needed = {prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"}
-    libraries = subprocess.run(["ldd", str(*needed)], capture_output=True, text=True, check=True).stdout
-    needed |= {Path(word) for word in libraries.split() if word.startswith("/")}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
-        for path in needed:
-            archive.add(path)
-        library = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-        archive.add(library, filter=lambda m: None if m.name.endswith(("site-packages", "/test", ".a")) else m)
-        link = tarfile.TarInfo("usr/local/bin/python")
-        link.type, link.linkname = tarfile.SYMTYPE, str(prefix / "bin" / f"python3.{sys.version_info.minor}")
-        archive.addfile(link)
-    client.import_image_from_data(buffer.getvalue(), repository="autoresearch-bare", tag="test")
-    yield "autoresearch-bare:test"
-    client.remove_image("autoresearch-bare:test", force=True)
 
 
 def test_an_image_of_the_users_own_is_started_without_anything_of_the_host(
