@@ -88,6 +88,8 @@ def bare_image(docker_daemon: str) -> Iterator[str]:
     programs = [*map(str, needed), _ctypes.__file__]
     libraries = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
     needed |= {Path(word) for word in libraries.split() if word.startswith("/") and not word.endswith(":")}
+    (libc,) = (path for path in needed if path.name == "libc.so.6")
+    needed |= {libc.with_name(name) for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1")}  # for GPU drivers
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for path in needed:

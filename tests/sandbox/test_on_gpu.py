@@ -191,6 +191,7 @@ def test_an_image_of_the_users_own_gets_the_gpu_by_cdi(
         measured = measure(
             probe(TELL), dataset, engine, budget_s=1, seed=1, device=gpu, limits=limits, state_dir=state_dir
         )
+        assert measured.exit_code == 0, measured
         found = json.loads(measured.log_tail)
         assert (found["count"], found["uuid"]) == (1, gpu.id.removeprefix("GPU-").replace("-", ""))
     finally:
