@@ -1,4 +1,4 @@
-"""What a container costs: from start to the first line of Python, and what launches leave behind.
+"""What a container costs: from start to the first line of Python, from a kill to the end, and what launches leave behind.
 
     python benchmarks/container_start.py --launches 500
 
@@ -29,6 +29,23 @@ from sandbox.profile import UIDS, LaunchProfile, Limits, lab_id, name_prefix, re
 # One clock for host and container: CLOCK_MONOTONIC is not namespaced here.
 PROGRAM = ("-I", "-S", "-c", "import time; print(time.monotonic())")
 
+# A hundred daemons: two forks each, sessions of their own, deaf to polite signals, busy.
+DAEMONS = """
+import os, signal, time
+for _ in range(100):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            while True:
+                time.sleep(0.001)
+        os._exit(0)
+    os.wait()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
 
 def bare_start_s() -> float:
     began = time.monotonic()
@@ -46,6 +63,24 @@ def container_start_s(engine: Engine, state: Path, run_id: str) -> float:
             while not container.wait(0.5):
                 pass
             return float(container.ending().log) - began
+
+
+def kill_s(engine: Engine, state: Path, run_id: str) -> float:
+    """Seconds from the call to kill a container with daemons in it until no process of it is alive."""
+    limits = Limits.of(memory_gb=0.5)
+    with reserved_uid() as uid:
+        program = ("-I", "-S", "-c", DAEMONS)
+        profile = LaunchProfile(lab_id(state), run_id, "bench", uid, program, (), find_device("cpu"), limits)
+        with launched(engine, profile) as container:
+            while "ready" not in container.log.text(0.05):
+                pass
+            alive = sum(owner_of(process) == uid for process in Path("/proc").iterdir() if process.name.isdigit())
+            assert alive >= 100, alive
+            began = time.monotonic()
+            container.kill()
+            while any(owner_of(process) == uid for process in Path("/proc").iterdir() if process.name.isdigit()):
+                pass
+            return time.monotonic() - began
 
 
 def traces(engine: Engine, state: Path) -> dict[str, int]:
@@ -74,7 +109,8 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 def benchmark(engine: Engine, state: Path, launches: int, at_once: int) -> dict[str, object]:
     bare, contained = [], []
-    container_start_s(engine, state, "warm-up")
+    for i in range(30):  # until the Docker SDK has as many connections as it keeps: one for each of 25 addresses
+        container_start_s(engine, state, f"warm-up-{i}")
     before = traces(engine, state)
     for i in range(20):
         bare.append(bare_start_s())
@@ -90,6 +126,7 @@ def benchmark(engine: Engine, state: Path, launches: int, at_once: int) -> dict[
         "container": summary(contained),
         "overhead_s": round(statistics.median(contained) - statistics.median(bare), 3),
         f"{at_once} at once": summary(parallel),
+        "kill of 100 daemons": summary([kill_s(engine, state, f"kill-{i}") for i in range(10)]),
         "launches in a row": launches,
         "before": before,
         "after": traces(engine, state),

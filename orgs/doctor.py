@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +28,6 @@ from sandbox.dataset import FILES, Dataset
 from sandbox.device import Device, find_device
 from sandbox.engines import Engine, pick_engine
 from sandbox.engines.cgroup import kind_of_hierarchy
-from sandbox.engines.docker import version_line
 from sandbox.failure import describe_exit, last_line, one_line
 from sandbox.gpu import GpuState, in_use, read_states
 from sandbox.launch import launched
@@ -152,10 +151,7 @@ def escapes(examination: Examination) -> Iterator[Line]:
     """Published ways out, by the versions of what runs containers."""
     if examination.engine is None:
         return
-    versions: Mapping[str, str] = examination.engine.versions
-    if shutil.which("nvidia-ctk") and examination.engine.name == "docker":
-        versions = {**versions, "nvidia-ctk": version_line("nvidia-ctk")}
-    for program, version in versions.items():
+    for program, version in examination.engine.versions.items():
         found = open_advisories({program: version})
         if not found:
             yield Line("escapes", Level.GREEN, f"{program} {version}: none is known")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from records import BadInput, MissingComponent
+from sandbox.engines.logtail import LogTail
 from sandbox.failure import Ending
 from sandbox.outbox import Outbox
 from sandbox.profile import LaunchProfile
@@ -12,6 +13,9 @@ from sandbox.profile import LaunchProfile
 
 class Container(Protocol):
     """A started container. Its methods raise EngineLost when the engine does not do what it should."""
+
+    log: LogTail
+    """The end of what it prints, also while it runs."""
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it has ended, at the latest after `timeout_s`."""

@@ -287,6 +287,8 @@ def versions_of(client: APIClient, info: dict[str, Any], runtime: str | None) ->
         versions.pop("runc", None)
         path = str(info["Runtimes"][runtime].get("path") or runtime)
         versions |= {Path(path).name: version_line(path)}
+    if shutil.which("nvidia-ctk"):  # its hooks run as root where a GPU is handed in
+        versions |= {"nvidia-ctk": version_line("nvidia-ctk")}
     return versions
 
 
