@@ -37,8 +37,8 @@ from sandbox.selfcheck import self_check
 from sandbox.sweep import find_remains
 
 GIBIBYTE = 2**30
-DISK_LOW_BYTES, DISK_SHORT_BYTES = 20 * GIBIBYTE, 2 * GIBIBYTE
-"""A night of an `h100` campaign writes about 1 GB of ledger and logs; a run needs room for a dataset and its weights."""
+DISK_LOW_BYTES, DISK_SHORT_BYTES = 20 * GIBIBYTE, 5 * GIBIBYTE
+"""A candidate may hand over 4 GiB of weights (Limits.out_bytes), beside which the ledger must be able to grow."""
 KEYS = ("ANTHROPIC_API_KEY",)
 ENGINES = ("docker", "runc")
 
@@ -138,8 +138,8 @@ def engine(examination: Examination) -> Iterator[Line]:
         except MissingComponent as missing:
             absent.append(f"{name}: {missing}")
     if (chosen := examination.engine) is None:
-        fix = "start Docker (and let this user reach it), or: apt-get install runc, and run as root"
-        yield Line("engine", Level.RED, "; ".join(absent), fix)
+        fix = "start Docker (and let this user reach it), or: apt-get install runc, run as root, and take engine auto"
+        yield Line("engine", Level.RED, f"no engine {settings.engine}: {'; '.join(absent)}", fix)
         return
     others = [f"{name} {other.version} too" for name, other in examination.engines.items() if other is not chosen]
     runtime = "" if settings.runtime is None else f" with {settings.runtime}"

@@ -94,10 +94,11 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
     """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
     ledger = site.ledger()
     lift_quarantines(ledger.client)
-    settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
-    engine = settings.ready_engine(site.device, site.lab.state)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
     keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
+    # Under the lease, so that the self-check disturbs nobody's run.
+    settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
+    engine = settings.ready_engine(site.device, site.lab.state)
     sweep([engine], site.lab.state)
     ledger.requeue_orphans()
     return Runner(

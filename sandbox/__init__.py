@@ -13,5 +13,8 @@ Knows no org, no agent and no ledger. Reading order:
     failure.py    the ways in which all this can end without a score, and how each is recognised
     oversee.py    watches over a container while it trains or scores
     measure.py    the story: train, collect, score
-    sweep.py      removes what a host process that died left behind
+    sweep.py      finds and removes what a host process that died left behind
+    ready.py      an engine that a candidate may be given to:
+    selfcheck.py  every control proven from inside, by inside/probes.py on bench.py
+    advisories.py published ways out, and the versions that close them
 """

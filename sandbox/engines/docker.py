@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from docker.api.client import APIClient
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -20,12 +18,13 @@ from docker.types import DeviceRequest, LogConfig, Ulimit
 from docker.types import Mount as DockerMount
 from requests.exceptions import RequestException
 
-from records import FailureKind, MissingComponent
+from records import MissingComponent
 from sandbox.engines import Additions, Leftover, cgroup
 from sandbox.engines.bundle import CPU_PERIOD_US, driver_mounts
 from sandbox.engines.cdi import CdiDevice, find_gpu
 from sandbox.engines.logtail import LogTail
-from sandbox.failure import Ending, EngineLost, Faulted
+from sandbox.engines.volume import VolumeOutbox
+from sandbox.failure import Ending, EngineLost
 from sandbox.image import Image, build_image
 from sandbox.outbox import Outbox, TmpfsOutbox
 from sandbox.profile import LaunchProfile, Mount, lab_id, run_of
@@ -140,6 +139,11 @@ class DockerEngine:
     def image_hash(self) -> str:
         return self.image.sha256
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """By which this lab finds what is its own."""
+        return {LABEL: self.lab}
+
     def host_uid(self, uid: int) -> int:
         """Who a container's user is on the host."""
         return self.first_uid + uid
@@ -172,7 +176,7 @@ class DockerEngine:
                 user=f"{profile.uid}:{profile.uid}",
                 working_dir="/lab",
                 environment=dict(profile.environment),
-                labels={LABEL: self.lab},
+                labels=self.labels,
                 host_config=self._host_config(profile),
             )
             container = DockerContainer(self, profile, str(created["Id"]))
@@ -413,73 +417,3 @@ class DockerContainer:
             self.engine.remove(self.name)
         finally:
             self.log.close()
-
-
-class VolumeOutbox:
-    """A volume in memory, for users who may not mount: it lives as long as a container has it mounted.
-
-    So a second container, of ours and idle, holds it until the host has read what the candidate's one left.
-    """
-
-    def __init__(self, engine: DockerEngine, profile: LaunchProfile):
-        self.engine = engine
-        self.uid = profile.uid
-        owner = engine.host_uid(profile.uid)
-        holder = replace(profile, phase=f"{profile.phase}holder", arguments=("-c", "import signal; signal.pause()"))
-        self.name = holder.name
-        self.source = Path(holder.name)
-        options = f"size={profile.out_bytes},nr_inodes={profile.out_files},uid={owner},gid={owner},mode=0700"
-        tmpfs = {"type": "tmpfs", "device": "tmpfs", "o": f"{options},nosuid,nodev,noexec"}
-        try:
-            engine.client.create_volume(self.name, driver="local", driver_opts=tmpfs, labels={LABEL: engine.lab})
-        except (DockerException, RequestException) as error:
-            raise EngineLost(f"docker does not make a volume: {error}") from None
-        self.holder = engine.start(replace(holder, files=(Mount(self.source, "/out", read_only=False),)))
-
-    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
-        if self.holder.wait(0.0):
-            raise EngineLost(f"container {self.name}, which held the volume, has ended")
-        try:
-            chunks, _ = self.engine.client.get_archive(self.name, f"/out/{name}")
-        except NotFound:
-            raise Faulted(FailureKind.NO_SUBMIT, f"it said it was done but left no {name}") from None
-        except APIError:
-            # A link that points at itself makes the daemon fail. Whoever can do that must not have itself run again, so the
-            # fault is the engine's only if it does not answer otherwise either.
-            if self.holder.wait(0.0):
-                raise EngineLost(f"container {self.name}, which held the volume, has ended") from None
-            raise Faulted(FailureKind.INVALID, f"the daemon cannot read {name}") from None
-        except (DockerException, RequestException) as error:
-            raise EngineLost(f"docker does not hand out {name}: {error}") from None
-        with tempfile.TemporaryFile(dir=into.parent) as spool:
-            for chunk in chunks:
-                spool.write(chunk)
-                if spool.tell() > limit_bytes + 2**20:
-                    raise Faulted(FailureKind.INVALID, f"{name} is over the limit of {limit_bytes} bytes")
-            spool.seek(0)
-            extract(spool, name, into, uid=self.uid, limit_bytes=limit_bytes)
-
-    def remove(self) -> None:
-        self.engine.remove(self.name)
-
-
-def extract(spool: IO[bytes], name: str, into: Path, *, uid: int, limit_bytes: int) -> None:
-    """Copy the one member of an archive that the daemon made to the new file `into`.
-
-    Raises:
-        Faulted: it is not a regular file of the run's user and of limited size (invalid).
-    """
-    try:
-        with tarfile.open(fileobj=spool, mode="r:") as archive:
-            member = archive.next()
-            if member is None or not member.isreg() or member.uid != uid or member.size > limit_bytes:
-                raise Faulted(
-                    FailureKind.INVALID,
-                    f"{name} is not a regular file of the run's user of at most {limit_bytes} bytes",
-                )
-            content = archive.extractfile(member)
-            assert content is not None, "regular members have content"
-            with into.open("xb") as copy:
-                shutil.copyfileobj(content, copy)
-    except tarfile.TarError:
-        raise Faulted(FailureKind.INVALID, f"{name} cannot be read") from None
