@@ -747,4 +747,5 @@ def fill_the_hosts_memory_through_files(facts: Facts) -> Achieved:
     finally:
         for folder in ("/tmp", "/dev/shm", "/out"):
             for name in os.listdir(folder):
-                os.unlink(f"{folder}/{name}")
+                if name.startswith("fill-"):
+                    os.unlink(f"{folder}/{name}")
