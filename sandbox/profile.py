@@ -48,7 +48,7 @@ class Control(StrEnum):
     CPUSET = "CPUs of its own"
     NOFILE = "bounded open files"
     FSIZE = "bounded file size"
-    CORE = "no core files"
+    CORE = "no core dumps"
     TMP = "a bounded /tmp"
     SHM = "a bounded /dev/shm"
     OUT = "a bounded /out"
@@ -295,7 +295,8 @@ class LaunchProfile:
         limits = {
             Control.NOFILE: Rlimit("nofile", self.limits.nofile),
             Control.FSIZE: Rlimit("fsize", max(self.limits.tmp_bytes, self.limits.out_bytes)),
-            Control.CORE: Rlimit("core", 0),
+            # Not 0: where core_pattern names a program, the host starts it as root all the same. 1 stops that too (core(5)).
+            Control.CORE: Rlimit("core", 1),
         }
         return tuple(limit for control, limit in limits.items() if control in self.controls)
 

@@ -77,6 +77,9 @@ SYSCALLS: dict[str, tuple[int | bytes, ...]] = {
     "bpf": (321, 9999, 0, 0),
     "perf_event_open": (298, 0, 0, -1, -1, 0),
     "userfaultfd": (323, 1),
+    "splice": (275, -1, 0, -1, 0, 1, 0),
+    "tee": (276, -1, -1, 1, 0),
+    "vmsplice": (278, -1, 0, 0, 0),
     "io_uring_setup": (425, 1, 0),
     "io_uring_enter": (426, -1, 0, 0, 0, 0, 0),
     "io_uring_register": (427, -1, 0, 0, 0),
@@ -346,8 +349,9 @@ def fsize(facts: Facts) -> Seen:
 
 
 def core(facts: Facts) -> Seen:
+    """With 0, a program that core_pattern names would be started on the host; with 1, nothing is dumped at all (core(5))."""
     limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    return None if limit == 0 else f"may leave core files of {'any size' if limit < 0 else f'{limit} bytes'}"
+    return None if limit == 1 else f"may dump core: {'any size' if limit < 0 else f'{limit} bytes, or to a program'}"
 
 
 def fills(folder: str, limit_bytes: int) -> Seen:

@@ -327,6 +327,15 @@ def hand_the_kernel_a_queue_of_work(facts: Facts) -> Achieved:
 
 
 @stopped_by("SECCOMP")
+def lend_a_file_of_the_host_to_a_pipe(facts: Facts) -> Achieved:
+    """The first step of Dirty Pipe (CVE-2022-0847): a page of a file that it may only read lies in a pipe that it may write."""
+    _, writing = os.pipe()
+    with open("/lab/probes.py") as file:
+        lent = libc.syscall(275, file.fileno(), None, writing, None, 1, 0)
+    return f"lent {lent} bytes" if lent > 0 else None
+
+
+@stopped_by("SECCOMP")
 def halt_the_kernel_in_a_page_fault(facts: Facts) -> Achieved:
     """userfaultfd: what wins the races of most exploits."""
     UFFD_USER_MODE_ONLY = 1

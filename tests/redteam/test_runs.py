@@ -6,6 +6,8 @@ import resource
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,6 +87,40 @@ def test_eight_launches_at_once_leave_nothing(engine: Engine, state_dir: Path) -
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(launch, range(8))) == [str(number) for number in range(8)]
     assert traces(engine, state_dir) == []
+
+
+@pytest.fixture
+def core_handler(tmp_path: Path) -> Iterator[Path]:
+    """The machine's core dumps go to a program, as on most desktops and servers; it leaves a file when it is called."""
+    if os.environ.get("CI") != "true":
+        pytest.skip("changes the machine's core_pattern for a moment: runs under CI=true only")
+    program, called = Path("/tmp", f"core-{os.getpid()}"), tmp_path / "called"
+    program.write_text(f"#!/bin/sh\nid -u > {called}\n")
+    program.chmod(0o755)
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    before = pattern.read_text()
+    pattern.write_text(f"|{program}")
+    try:
+        yield called
+    finally:
+        pattern.write_text(before)
+        program.unlink()
+
+
+def test_a_crash_does_not_start_a_program_on_the_host(
+    engine: Engine, dataset: Dataset, state_dir: Path, core_handler: Path
+) -> None:
+    def crash(engine: Engine) -> bool:
+        limits = Limits(cpus=1, memory_bytes=512 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=MEBIBYTE)
+        source = probe("import ctypes; ctypes.string_at(0)")
+        crashed = measure(source, dataset, engine, budget_s=1, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
+        assert crashed.failure is not None and "SIGSEGV" in crashed.failure.message, crashed
+        time.sleep(0.5)
+        return core_handler.exists()
+
+    assert not crash(engine)
+    assert crash(Weakened(engine, Control.CORE))
+    assert core_handler.read_text() == "0\n"
 
 
 # ---- what it leaves in /out ------------------------------------------------------------------------------------------
