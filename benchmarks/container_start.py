@@ -107,17 +107,22 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"median_s": round(statistics.median(seconds), 3), "max_s": round(max(seconds), 3), "starts": len(seconds)}
 
 
+def all_at_once(engine: Engine, state: Path, name: str, at_once: int) -> list[float]:
+    with ThreadPoolExecutor(at_once) as pool:
+        runs = [pool.submit(container_start_s, engine, state, f"{name}-{i}") for i in range(2 * at_once)]
+        return [run.result() for run in runs]
+
+
 def benchmark(engine: Engine, state: Path, launches: int, at_once: int) -> dict[str, object]:
     bare, contained = [], []
-    for i in range(30):  # until the Docker SDK has as many connections as it keeps: one for each of 25 addresses
+    for i in range(30):  # until the Docker SDK has the connections that it keeps, for each of the last 25 addresses
         container_start_s(engine, state, f"warm-up-{i}")
+    all_at_once(engine, state, "warm-up-parallel", at_once)
     before = traces(engine, state)
     for i in range(20):
         bare.append(bare_start_s())
         contained.append(container_start_s(engine, state, f"alternating-{i}"))
-    with ThreadPoolExecutor(at_once) as pool:
-        runs = [pool.submit(container_start_s, engine, state, f"parallel-{i}") for i in range(2 * at_once)]
-        parallel = [run.result() for run in runs]
+    parallel = all_at_once(engine, state, "parallel", at_once)
     for i in range(launches):
         container_start_s(engine, state, f"row-{i}")
     return {

@@ -10,7 +10,6 @@ from sandbox.engines import Engine
 from sandbox.engines.cgroup import groups_with_prefix
 from sandbox.profile import UIDS, lab_id, name_prefix
 
-
 BEFORE = set(psutil.pids())
 """What ran when the tests began may belong to another lab's runs."""
 
