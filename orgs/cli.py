@@ -24,6 +24,7 @@ from ledger import Ledger
 from ledger.export import write_results
 from ledger.server import open_redis
 from orgs.data import ensure_dataset
+from orgs.doctor import Examination, Level, render
 from orgs.lab import Lab
 from orgs.launch import Outcome, new_name, newest, unfinished_or_new
 from orgs.launch import launch as run_campaign
@@ -209,8 +210,6 @@ def doctor(
     lab_root: LabOption = Path(),
 ) -> None:
     """Look at everything that a night depends on: one line for each thing, and what to do about it."""
-    from orgs.doctor import Examination, Level, render  # imports what other commands do not need
-
     try:
         settings = SandboxSettings.model_validate(
             {"engine": engine, "image": image, "runtime": runtime, "device": device, "strict": strict}

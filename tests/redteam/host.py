@@ -73,7 +73,8 @@ def a_service(kind: socket.SocketKind) -> Iterator[int]:
             server.listen(64)
         threading.Thread(target=answer, args=(server, kind), daemon=True).start()
         yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR) if kind == socket.SOCK_STREAM else None
+        with suppress(OSError):  # wakes the thread; a datagram socket has nothing to shut down
+            server.shutdown(socket.SHUT_RDWR)
 
 
 def answer(server: socket.socket, kind: socket.SocketKind) -> None:
@@ -91,12 +92,10 @@ def answer(server: socket.socket, kind: socket.SocketKind) -> None:
 def a_disk() -> tuple[int, int]:
     """Major and minor number of a block device that the host itself can read."""
     for folder in sorted(Path("/sys/dev/block").iterdir()):
-        major, minor = map(int, folder.name.split(":"))
-        with (
-            suppress(OSError),
-            (Path("/dev") / (folder / "uevent").read_text().partition("DEVNAME=")[2].split()[0]).open("rb"),
-        ):
-            return major, minor
+        name = (folder / "uevent").read_text().partition("DEVNAME=")[2].split()[0]
+        with suppress(OSError), Path("/dev", name).open("rb"):
+            major, minor = folder.name.split(":")
+            return int(major), int(minor)
     raise FileNotFoundError("no block device of this machine can be read")
 
 
