@@ -217,7 +217,7 @@ def doctor(
     except ValidationError as error:
         raise BadInput(f"--{explain(error)}") from None
     lines = []
-    with err.status("looking") as status:
+    with (err if as_json else out).status("looking") as status:  # on the console of the lines, or they would mix
         examination = Examination(
             Lab.open(lab_root), settings, redis, clean, lambda control: status.update(f"proving: {control}")
         )
@@ -225,6 +225,7 @@ def doctor(
             lines.append(line)
             if not as_json:
                 out.print(render(line))
+            status.update("looking")
     if as_json:
         print(json.dumps([line._asdict() for line in lines], indent=2))
     if any(line.level == Level.RED for line in lines):
