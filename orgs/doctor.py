@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +77,10 @@ class Examination:
     redis_url: str | None
     clean: bool
     on_control: Callable[[Control], None] = lambda _: None
+    engine: Engine | None = None
+    """The one that a launch would take."""
     engines: dict[str, Engine] = field(default_factory=dict)
+    """All that are here: either may hold leftovers."""
 
     def lines(self) -> Iterator[Line]:
         """Everything in turn, as it is found. A check that fails becomes a line itself."""
@@ -88,13 +92,7 @@ class Examination:
             except OSError as error:
                 yield Line(check.__name__, Level.RED, f"{error.filename or 'the machine'}: {error.strerror or error}")
 
-    @property
-    def engine(self) -> Engine | None:
-        """The one that a launch would take."""
-        wanted = ENGINES if self.settings.engine == "auto" else (self.settings.engine,)
-        return next((self.engines[name] for name in wanted if name in self.engines), None)
-
-    @property
+    @cached_property
     def device(self) -> Device:
         return find_device(self.settings.device)
 
@@ -125,26 +123,26 @@ def torch(examination: Examination) -> Iterator[Line]:
 
 
 def engine(examination: Examination) -> Iterator[Line]:
-    settings, absent = examination.settings, []
-    for name in ENGINES:
-        only_docker = name == "docker"
-        try:
-            examination.engines[name] = pick_engine(
-                name,
-                state_dir=examination.lab.state,
-                image=settings.image if only_docker else None,
-                runtime=settings.runtime if only_docker else None,
-            )
-        except MissingComponent as missing:
-            absent.append(f"{name}: {missing}")
-    if (chosen := examination.engine) is None:
+    """The engine that a launch would take, and whether the other one is there too."""
+    settings, state = examination.settings, examination.lab.state
+    chosen: Engine | None = None
+    try:
+        chosen = pick_engine(settings.engine, state_dir=state, image=settings.image, runtime=settings.runtime)
+        examination.engine = examination.engines[chosen.name] = chosen
+    except MissingComponent as missing:
         fix = "start Docker (and let this user reach it), or: apt-get install runc, run as root, and take engine auto"
-        yield Line("engine", Level.RED, f"no engine {settings.engine}: {'; '.join(absent)}", fix)
-        return
-    others = [f"{name} {other.version} too" for name, other in examination.engines.items() if other is not chosen]
-    runtime = "" if settings.runtime is None else f" with {settings.runtime}"
-    says = f"{chosen.name} {chosen.version}{runtime}, {kind_of_hierarchy()} ({'; '.join([*others, *absent])})"
-    yield Line("engine", Level.GREEN, says)
+        yield Line("engine", Level.RED, str(missing), fix)
+    others: list[str] = []
+    for name in (name for name in ENGINES if name not in examination.engines):
+        try:
+            other = examination.engines[name] = pick_engine(name, state_dir=state)
+            others.append(f"{name} {other.version} too")
+        except MissingComponent as missing:
+            others.append(f"{name}: {missing}")
+    if chosen is not None:
+        runtime = "" if settings.runtime is None else f" with {settings.runtime}"
+        says = f"{chosen.name} {chosen.version}{runtime}, {kind_of_hierarchy()} ({'; '.join(others)})"
+        yield Line("engine", Level.GREEN, says)
 
 
 def escapes(examination: Examination) -> Iterator[Line]:

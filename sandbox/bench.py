@@ -21,7 +21,7 @@ from sandbox.failure import EngineLost, one_line
 from sandbox.gate import Gate
 from sandbox.launch import launched, with_outbox
 from sandbox.profile import Control, LaunchProfile, Limits, Mount, lab_id, reserved_uid
-from sandbox.rundir import run_directory
+from sandbox.rundir import readable_folder, run_directory, write_readable
 
 PROBES = Path(__file__).with_name("inside") / "probes.py"
 PATIENCE_S = 120.0
@@ -113,11 +113,7 @@ def set_up(
         program = (
             f"{PROBES.read_text()}\n{more}\n\nimport sys\n\nmain(sys.argv[1:], json.loads({json.dumps(known)!r}))\n"
         )
-        (folder / "lab").mkdir()
-        (folder / "lab").chmod(0o755)
-        path = folder / "lab" / "probes.py"
-        path.write_text(program)
-        path.chmod(0o444)
+        write_readable(readable_folder(folder / "lab") / "probes.py", program.encode())
         yield Bench(engine, device, state_dir, folder)
 
 
@@ -190,7 +186,5 @@ def abstract_listener() -> Iterator[str]:
 @contextmanager
 def gate_listener(folder: Path) -> Iterator[None]:
     """A socket where the gate of a training run is."""
-    folder.mkdir()
-    folder.chmod(0o755)
-    with Gate(folder):
+    with Gate(readable_folder(folder)):
         yield

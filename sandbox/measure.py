@@ -22,7 +22,7 @@ from sandbox.gpu import GpuDirty, left_empty
 from sandbox.launch import launched, with_outbox
 from sandbox.oversee import Timing, Training, await_scored
 from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
-from sandbox.rundir import run_directory
+from sandbox.rundir import readable_folder, run_directory, write_readable
 from sandbox.score import INSIDE, NATS, Score, bits_per_byte, read_nats, scorer_sha256, size_bytes, write_rows
 from sandbox.weights import count_parameters
 
@@ -154,7 +154,7 @@ class Job:
         self, folder: Path, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]
     ) -> None:
         """Train in a container; the weights are then in `folder`/weights."""
-        lab, gate_dir, data, weights = (_subfolder(folder, name) for name in ("lab", "gate", "data", "weights"))
+        lab, gate_dir, data, weights = (readable_folder(folder / name) for name in ("lab", "gate", "data", "weights"))
         self.write_lab(lab)
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
@@ -189,9 +189,9 @@ class Job:
 
     def score(self, folder: Path, notes: Notes) -> Score:
         """Score the weights on the validation split in a fresh container that has no training data."""
-        lab, rows_dir, nats_dir = (_subfolder(folder, name) for name in ("score-lab", "rows", "nats"))
+        lab, rows_dir, nats_dir = (readable_folder(folder / name) for name in ("score-lab", "rows", "nats"))
         self.write_lab(lab)
-        _write(lab / "score.py", INSIDE.read_bytes())
+        write_readable(lab / "score.py", INSIDE.read_bytes())
         rows = self.dataset.rows("val")
         write_rows(rows, rows_dir / "rows.npy")
         (rows_dir / "rows.npy").chmod(0o444)
@@ -223,9 +223,9 @@ class Job:
             "device": self.device.torch_name,
             "profile": dict(self.dataset.profile),
         }
-        _write(lab / "train.py", self.source)
-        _write(lab / "prepare.py", PREPARE.read_bytes())
-        _write(lab / "config.json", json.dumps(config).encode())
+        write_readable(lab / "train.py", self.source)
+        write_readable(lab / "prepare.py", PREPARE.read_bytes())
+        write_readable(lab / "config.json", json.dumps(config).encode())
 
     @contextmanager
     def profile(self, phase: str, limits: Limits, *mounts: Mount) -> Iterator[LaunchProfile]:
@@ -243,19 +243,6 @@ class Job:
             tokenizer=self.dataset.tokenizer_sha256,
             scorer=scorer_sha256(),
         )
-
-
-def _subfolder(folder: Path, name: str) -> Path:
-    """A folder that a run's user can read, once it is mounted: the run directory around it is closed."""
-    path = folder / name
-    path.mkdir()
-    path.chmod(0o755)
-    return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    path.chmod(0o444)
 
 
 def _link_or_copy(source: Path, target: Path) -> Path:

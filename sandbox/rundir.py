@@ -79,6 +79,19 @@ def run_directory(state_dir: Path, run_id: str) -> Iterator[Path]:
         remove_directory(path)
 
 
+def readable_folder(path: Path) -> Path:
+    """A new folder that a run's user can read, once it is mounted: the run directory around it is closed."""
+    path.mkdir()
+    path.chmod(0o755)
+    return path
+
+
+def write_readable(path: Path, content: bytes) -> None:
+    """A new file that a run's user can read, and nobody changes."""
+    path.write_bytes(content)
+    path.chmod(0o444)
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether the process that a run directory belongs to is dead."""
     try:

@@ -96,6 +96,13 @@ def test_what_is_broken_is_red_and_says_how_to_mend_it(lab: Path, tmp_path: Path
     assert "no GPU answers to device 'GPU-nowhere'" in red["controls"]["says"]
 
 
+def test_a_runtime_of_dockers_is_not_credited_to_runc(lab: Path) -> None:
+    settings = SandboxSettings(engine="auto", runtime="nowhere")
+    examination = Examination(Lab.open(lab), settings, None, False)
+    (line,) = doctor.engine(examination)
+    assert line.level.value == "red" and examination.engine is None, line
+
+
 def test_a_flag_that_is_none_is_one_line(lab: Path) -> None:
     ended = run(lab, "doctor", "--engine", "podman")
     assert ended.returncode == 2 and "--engine" in ended.stderr and "Traceback" not in ended.stderr
