@@ -142,6 +142,28 @@ class Progress(Record):
     """Seconds since `go`, by the host's clock."""
 
 
+class Audit(Record):
+    """What the blind audit of a score found (sandbox/audit.py)."""
+
+    level: Literal["screen", "full"]
+    """`full`: as many cuts as a merge requires."""
+    cuts: int
+    mismatches: int
+    """Cuts whose blind loss differs from the claim by more than the tolerance. One voids the run."""
+    tolerance_nats: float
+    largest_difference_nats: float
+    claimed_bpb: float
+    correction_bpb: float
+    """What the cuts changed: val_bpb = claimed_bpb + correction_bpb."""
+    lie_bpb: float
+    power: float
+    """Chance that these cuts would have met the hardest lie worth `lie_bpb`, had there been one."""
+    claims_sha256: str
+    """Of the claims, which were complete before the seed was drawn."""
+    seed: str
+    """From which cuts and fillers follow, hexadecimal."""
+
+
 class Measurement(Record):
     """What one sandboxed run of one train.py came to. Only the host writes it; clocks are the host's."""
 
@@ -150,6 +172,9 @@ class Measurement(Record):
     """`ok`, or the kind of the failure."""
     val_bpb: float | None = None
     """Validation bits per byte: nats / (ln 2 × bytes), both over the same positions."""
+    std_error_bpb: float | None = None
+    """Of val_bpb, by the draw of the cuts. What another run of the same source would score is another matter."""
+    split: Literal["val", "test"] = "val"
     val_tokens: int | None = None
     val_bytes: int | None = None
     budget_s: float
@@ -158,6 +183,10 @@ class Measurement(Record):
     train_seconds: float | None = None
     """`go` to complete weights."""
     score_seconds: float | None = None
+    """Claims and audit, with the start of their containers."""
+    claim_seconds: float | None = None
+    """Of it: one pass over the split."""
+    audit: Audit | None = None
     num_steps: int | None = None
     """As reported by the candidate."""
     num_tokens: int | None = None

@@ -8,9 +8,11 @@ schedules, loop.
 """
 
 import copy
+import functools
 import gc
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,6 +58,12 @@ FINAL_LR = 0.05  # of the peak, at the end
 
 COMPUTE_DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # bf16 matmuls are slower than fp32 on most CPUs
 WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
+
+
+@functools.cache
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, compiled on a GPU. At the first call, not at import: whoever only builds the model need not wait for the compiler."""
+    return torch.compile(function, dynamic=False) if DEVICE == "cuda" else function
 
 
 def norm(x: Tensor) -> Tensor:
@@ -201,7 +209,6 @@ def build_model() -> nn.Module:
 # Optimiser: Muon for the matrices of the blocks, AdamW for everything else
 
 
-@torch.compile(dynamic=False, disable=DEVICE != "cuda")
 def orthogonalise(g: Tensor, steps: int) -> Tensor:
     """The nearest matrix with all singular values near 1, for each of [N, rows, columns], by a quintic Newton–Schulz
     iteration (Jordan et al., Muon, 2024)."""
@@ -230,7 +237,7 @@ class Muon(torch.optim.Optimizer):
             gradients = torch.stack([p.grad for p in params])
             buffer = self.state[params[0]].setdefault("momentum", torch.zeros_like(gradients))
             buffer.lerp_(gradients, 1 - group["momentum"])
-            update = orthogonalise(gradients.lerp(buffer, group["momentum"]), NEWTON_SCHULZ_STEPS)
+            update = compiled(orthogonalise)(gradients.lerp(buffer, group["momentum"]), NEWTON_SCHULZ_STEPS)
             # A tall matrix maps to more outputs than it has inputs; its update is scaled so that outputs change as much.
             scale = max(1.0, params[0].size(0) / params[0].size(1)) ** 0.5
             for p, u in zip(params, update, strict=True):
@@ -282,7 +289,6 @@ def learning_rate(progress: float) -> float:
 
 
 # Compiled together with the model: 2^18 tokens × 8,192 logits in float32 are 8 GiB for every copy that is not fused away.
-@torch.compile(dynamic=False, disable=DEVICE != "cuda")
 def nats_per_token(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
@@ -306,7 +312,7 @@ def main() -> None:
         set_schedule(optimisers, clock.progress, step)
         total = torch.zeros((), device=DEVICE)
         for _ in range(accumulation):
-            loss = nats_per_token(model, *next(batches)) / accumulation
+            loss = compiled(nats_per_token)(model, *next(batches)) / accumulation
             loss.backward()
             total += loss.detach()
         for optimiser in optimisers:
@@ -329,7 +335,7 @@ def warm_up(model: nn.Module) -> None:
         # Two tensors, as in training: for one that served as both, torch would compile another program than it needs later.
         shape = (DEVICE_BATCH_SIZE, MAX_SEQ_LEN)
         inputs, targets = (torch.randint(VOCAB_SIZE, shape, device=DEVICE) for _ in range(2))
-        nats_per_token(model, inputs, targets).backward()
+        compiled(nats_per_token)(model, inputs, targets).backward()
         for optimiser in optimisers:
             optimiser.step()
     model.load_state_dict(fresh)

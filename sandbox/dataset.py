@@ -1,7 +1,7 @@
 """A prepared dataset, as prepare.py wrote it: opened, verified, memory-mapped."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,8 +114,20 @@ class Dataset:
     def tokenizer_sha256(self) -> str:
         return self.manifest.files["tokenizer.json"].sha256
 
-    def rows(self, split: Split) -> Rows:
+    def rows(self, split: Literal["train", "val"]) -> Rows:
         """Tokens of a split, memory-mapped, [rows, max_seq_len + 1]."""
+        return self._map(split)
+
+    def unsealed(self, tell: Callable[[str], None]) -> Rows:
+        """Tokens of the test split, which nobody may look at but to report or compare, [rows, max_seq_len + 1].
+
+        Args:
+            tell: is told that the seal is broken, before it is, and makes a lasting note of it.
+        """
+        tell(f"test split of dataset {self.sha256[:12]} read")
+        return self._map("test")
+
+    def _map(self, split: Split) -> Rows:
         flat = np.memmap(self.path / f"{split}.bin", np.dtype(self.manifest.dtype).newbyteorder("<"), "r")
         if flat.size % (self.max_seq_len + 1):
             raise BadInput(f"{self.path / split}.bin: is not made of rows of {self.max_seq_len + 1} tokens; {AGAIN}")

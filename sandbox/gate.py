@@ -65,22 +65,12 @@ class Gate:
     """
 
     def __init__(self, folder: Path):
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener = listen(folder)
         self._connection: socket.socket | None = None
         self._pending = b""
         self._messages = 0
         self.closed = False
         """The candidate has hung up."""
-        directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-        try:
-            # A socket's address has room for 107 bytes; a lab may lie deeper than that.
-            self._listener.bind(f"/proc/self/fd/{directory}/gate.sock")
-        finally:
-            os.close(directory)
-        (folder / "gate.sock").chmod(
-            0o666
-        )  # whoever can see the folder may connect: the run's user, who is nobody here
-        self._listener.listen(1)
 
     def __enter__(self) -> "Gate":
         return self
@@ -141,6 +131,21 @@ class Gate:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:  # it hung up, or reads nothing: its loss, and its exit is noticed elsewhere
             self.closed = True
+
+
+def listen(folder: Path) -> socket.socket:
+    """A Unix socket for one connection in `folder`, which is mounted into a container as /gate."""
+    listener = socket.socket(socket.AF_UNIX)
+    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        # A socket's address has room for 107 bytes; a lab may lie deeper than that.
+        listener.bind(f"/proc/self/fd/{directory}/gate.sock")
+    finally:
+        os.close(directory)
+    # Whoever can see the folder may connect: the run's user, who is nobody here.
+    (folder / "gate.sock").chmod(0o666)
+    listener.listen(1)
+    return listener
 
 
 def parse(line: bytes) -> Incoming:

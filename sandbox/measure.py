@@ -8,22 +8,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from records import SOURCE_LIMIT_BYTES, Failure, FailureKind, Hashes, Measurement, Progress, Refusal
-from sandbox.dataset import Dataset
+from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, Hashes, Measurement, Progress, Refusal
+from sandbox.audit import Text, total
+from sandbox.dataset import Dataset, Rows
 from sandbox.device import Device
-from sandbox.engines import Engine
+from sandbox.engines import Container, Engine
 from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
 from sandbox.gpu import GpuDirty, left_empty
 from sandbox.launch import launched, with_outbox
-from sandbox.oversee import Timing, Training, await_scored
+from sandbox.oversee import Timing, Training
 from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
+from sandbox.respondent import Respondent
 from sandbox.rundir import readable_folder, run_directory, write_readable
-from sandbox.score import INSIDE, NATS, Score, bits_per_byte, read_nats, scorer_sha256, size_bytes, write_rows
+from sandbox.score import INSIDE, Caught, Exam, Rigour, Score, batch_rows, scorer_sha256
 from sandbox.weights import count_parameters
 
 PREPARE = Path(__file__).parents[1] / "prepare.py"
@@ -38,6 +41,8 @@ class Notes:
     training: Ending | None = None
     scoring: Ending | None = None
     score_s: float | None = None
+    claim_s: float | None = None
+    audit: Audit | None = None
     parameters: int | None = None
     score: Score | None = None
 
@@ -51,6 +56,9 @@ def measure(
     seed: int,
     device: Device,
     limits: Limits | None = None,
+    rigour: Rigour | None = None,
+    full_audit: Callable[[float], bool] = lambda _: False,
+    unseal: Callable[[str], None] | None = None,
     run_id: str | None = None,
     state_dir: Path,
     on_phase: Callable[[str], None] = lambda _: None,
@@ -67,19 +75,22 @@ def measure(
         seed: seed of the run; the order of the data follows from it.
         device: the CPU or a GPU that the caller holds alone.
         limits: what the candidate may use.
+        rigour: how strictly its claims are audited.
+        full_audit: told the bits per byte that were claimed, says whether to audit as a merge requires.
+        unseal: score on the sealed test split instead, after telling this so (see Dataset.unsealed).
         run_id: names the run's directory and containers; drawn when None.
         state_dir: the lab's state directory.
-        on_phase: told `starting`, `training`, `scoring`.
+        on_phase: told `starting`, `training`, `scoring`, `auditing`.
         on_progress: told what the candidate reports, a few times a second.
         cancel: when set, the run ends at once as a host error `cancelled`.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     run_id = run_id or secrets.token_hex(8)
     notes = Notes()
-    job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event())  # fmt: skip
+    job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event(), rigour or Rigour())  # fmt: skip
     failure: Failure | None = None
     try:
-        job.run(notes, on_phase, on_progress)
+        job.run(notes, full_audit, unseal, on_phase, on_progress)
     except Faulted as fault:
         failure = fault.failure
     except EngineLost as error:
@@ -94,12 +105,16 @@ def measure(
         run_id=run_id,
         status="ok" if failure is None else failure.kind.value,
         val_bpb=None if score is None else score.bpb,
+        std_error_bpb=None if score is None else score.std_error_bpb,
+        split="val" if unseal is None else "test",
         val_tokens=None if score is None else score.tokens,
         val_bytes=None if score is None else score.bytes,
         budget_s=budget_s,
         startup_seconds=notes.timing.startup_s,
         train_seconds=notes.timing.train_s,
         score_seconds=notes.score_s,
+        claim_seconds=notes.claim_s,
+        audit=notes.audit,
         num_steps=notes.timing.steps,
         num_tokens=notes.timing.tokens,
         num_params=notes.parameters,
@@ -119,6 +134,11 @@ def _mebibytes(size_bytes: int | None) -> float | None:
     return None if size_bytes is None else round(size_bytes / 2**20, 1)
 
 
+class Scorer(NamedTuple):
+    container: Container
+    respondent: Respondent
+
+
 @dataclass(frozen=True)
 class Job:
     """What one measurement is about."""
@@ -133,8 +153,16 @@ class Job:
     run_id: str
     state_dir: Path
     cancel: threading.Event
+    rigour: Rigour
 
-    def run(self, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]) -> None:
+    def run(
+        self,
+        notes: Notes,
+        full_audit: Callable[[float], bool],
+        unseal: Callable[[str], None] | None,
+        on_phase: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
         if len(self.source) > SOURCE_LIMIT_BYTES:
             raise Faulted(
                 FailureKind.INVALID, f"train.py has {len(self.source)} bytes, over the limit of {SOURCE_LIMIT_BYTES}"
@@ -144,9 +172,16 @@ class Job:
             self.train(folder, notes, on_phase, on_progress)
             notes.parameters = count_parameters(folder / "weights" / WEIGHTS)
             on_phase("scoring")
+            rows = self.dataset.rows("val") if unseal is None else self.dataset.unsealed(unseal)
             started = time.monotonic()
-            notes.score = self.score(folder, notes)
-            notes.score_s = time.monotonic() - started
+            try:
+                notes.score = self.score(folder, notes, rows, full_audit, on_phase)
+                notes.audit = notes.score.audit
+            except Caught as caught:
+                notes.audit = caught.audit
+                raise
+            finally:
+                notes.score_s = time.monotonic() - started
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +195,7 @@ class Job:
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
         mounts = (Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data"))
         with (
-            self.profile("train", self.limits, *mounts) as plain,
+            self.profile("train", "train.py", self.limits, *mounts) as plain,
             with_outbox(self.engine, plain, folder) as (profile, outbox),
         ):
             with (
@@ -187,34 +222,70 @@ class Job:
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
-    def score(self, folder: Path, notes: Notes) -> Score:
-        """Score the weights on the validation split in a fresh container that has no training data."""
-        lab, rows_dir, nats_dir = (readable_folder(folder / name) for name in ("score-lab", "rows", "nats"))
-        self.write_lab(lab)
+    def score(
+        self,
+        folder: Path,
+        notes: Notes,
+        rows: Rows,
+        full_audit: Callable[[float], bool],
+        on_phase: Callable[[str], None],
+        scrambled: bool = False,
+    ) -> Score:
+        """Score the model on some rows, in fresh containers that hold no data.
+
+        Args:
+            folder: the run's directory; weights lie in its `weights`.
+            notes: is told how long the claims took.
+            rows: tokens, [N, T + 1].
+            full_audit: as in `measure`.
+            on_phase: as in `measure`.
+            scrambled: give the model random weights instead of trained ones.
+        """
+        lab, dataset = readable_folder(folder / "score-lab"), self.dataset
+        self.write_lab(lab, token_bytes=rows.itemsize, scrambled=scrambled)
         write_readable(lab / "score.py", INSIDE.read_bytes())
-        rows = self.dataset.rows("val")
-        write_rows(rows, rows_dir / "rows.npy")
-        (rows_dir / "rows.npy").chmod(0o444)
-        limit_bytes = size_bytes(rows)
-        mounts = (Mount(lab, "/lab"), Mount(folder / "weights", "/weights"), Mount(rows_dir, "/rows"))
-        limits = replace(self.limits, out_bytes=limit_bytes + 2**20)
+        text, size = Text(rows, dataset.token_bytes()), batch_rows(dataset.max_seq_len, dataset.vocab_size, self.device)
+        exam = Exam(text, dataset.rows("train"), size, self.rigour)
+        started = time.monotonic()
+        # Both start now: importing torch takes seconds, and nothing of the candidate's is imported before its turn.
+        with self.scorer(folder, "audit") as auditor:
+            with self.scorer(folder, "claim") as claimer, self.at_work(claimer, notes) as respondent:
+                claims = exam.collect_claims(respondent)
+            notes.claim_s = time.monotonic() - started
+            on_phase("auditing")
+            full = full_audit(text.bits_per_byte(total(claims, text)))
+            with self.at_work(auditor, notes) as respondent:
+                return exam.audit(respondent, claims, exam.cuts_needed(claims, full), full)
+
+    @contextmanager
+    def scorer(self, folder: Path, phase: str) -> Iterator[Scorer]:
+        """A container that waits to be asked; nothing of the candidate's runs in it yet."""
+        gate_dir = readable_folder(folder / f"gate-{phase}")
+        mounts = (Mount(folder / "score-lab", "/lab"), Mount(folder / "weights", "/weights"), Mount(gate_dir, "/gate"))
         with (
-            self.profile("score", limits, *mounts) as plain,
-            with_outbox(self.engine, plain, folder) as (profile, outbox),
+            self.profile(phase, "score.py", self.limits, *mounts) as profile,
+            Respondent(gate_dir, self.cancel) as respondent,
+            launched(self.engine, profile) as container,
         ):
-            with left_empty(self.device, self.limits.gpu_empty_s), launched(self.engine, profile) as container:
-                try:
-                    await_scored(container, self.limits.score_s, self.cancel)
-                finally:
-                    container.kill()
-                    notes.scoring = container.ending()
-            outbox.collect(NATS, nats_dir / NATS, limit_bytes)
-        nats = read_nats(nats_dir / NATS, (len(rows), self.dataset.max_seq_len))
-        return bits_per_byte(nats, rows, self.dataset.token_bytes())
+            yield Scorer(container, respondent)
+
+    @contextmanager
+    def at_work(self, scorer: Scorer, notes: Notes) -> Iterator[Respondent]:
+        """The candidate's code runs from here to the end of the block, and nothing is left of it then."""
+        with left_empty(self.device, self.limits.gpu_empty_s):
+            try:
+                scorer.respondent.begin(scorer.container, self.limits.score_s)
+                yield scorer.respondent
+            except Faulted:
+                scorer.container.kill()
+                notes.scoring = scorer.container.ending()
+                raise
+            finally:
+                scorer.container.kill()
 
     # ---- what both containers get ------------------------------------------------------------------------------------
 
-    def write_lab(self, lab: Path) -> None:
+    def write_lab(self, lab: Path, **more: int | bool) -> None:
         config = {
             "max_seq_len": self.dataset.max_seq_len,
             "vocab_size": self.dataset.vocab_size,
@@ -222,15 +293,16 @@ class Job:
             "seed": self.seed,
             "device": self.device.torch_name,
             "profile": dict(self.dataset.profile),
+            **more,
         }
         write_readable(lab / "train.py", self.source)
         write_readable(lab / "prepare.py", PREPARE.read_bytes())
         write_readable(lab / "config.json", json.dumps(config).encode())
 
     @contextmanager
-    def profile(self, phase: str, limits: Limits, *mounts: Mount) -> Iterator[LaunchProfile]:
+    def profile(self, phase: str, program: str, limits: Limits, *mounts: Mount) -> Iterator[LaunchProfile]:
         """The profile of a phase, whose user is this run's alone for as long as the block runs."""
-        arguments = ("-B", "-s", f"/lab/{phase}.py")
+        arguments = ("-B", "-s", f"/lab/{program}")
         with reserved_uid() as uid:
             yield LaunchProfile(lab_id(self.state_dir), self.run_id, phase, uid, arguments, mounts, self.device, limits)
 

@@ -108,20 +108,3 @@ class Training:
             if ended:  # and all that it had said before is read
                 raise classify(self.container.ending(), doing)
             ended = self.container.wait(0.0)
-
-
-def await_scored(container: Container, cap_s: float, cancel: threading.Event) -> None:
-    """Wait until a scoring container has ended well.
-
-    Raises:
-        Faulted: it failed, or took longer than `cap_s`.
-    """
-    deadline = time.monotonic() + cap_s
-    while not container.wait(POLL_S):
-        if cancel.is_set():
-            raise Cancelled("cancelled")
-        if time.monotonic() >= deadline:
-            raise Faulted(FailureKind.TIMEOUT, f"scoring took longer than {cap_s:g} s")
-    ending = container.ending()
-    if ending.exit_code != 0 or ending.oom_killed:
-        raise classify(ending, "while scoring")
