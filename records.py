@@ -164,8 +164,24 @@ class Audit(Record):
     """From which cuts and fillers follow, hexadecimal."""
 
 
+class GpuReading(Record):
+    """What the driver said of the GPU while a candidate trained: extremes of a few looks."""
+
+    uuid: str
+    name: str
+    driver: str
+    least_sm_clock_mhz: int | None
+    max_sm_clock_mhz: int | None
+    """What it could do."""
+    most_power_w: float | None
+    power_limit_w: float | None
+    most_temperature_c: int | None
+    slowed_by: list[str]
+    """Reasons for clocks below the maximum that were active at some look, such as `sw_power_cap`."""
+
+
 class Measurement(Record):
-    """What one sandboxed run of one train.py came to. Only the host writes it; clocks are the host's."""
+    """What one sandboxed run of one train.py came to: its receipt, once signed. Only the host writes it; clocks are the host's."""
 
     run_id: str
     status: str
@@ -196,16 +212,29 @@ class Measurement(Record):
     peak_memory_mb: float | None = None
     """Host memory high-water mark of the training container, in MiB."""
     seed: int
+    data_seed: int | None = None
+    """Order of the training data: follows from the seed."""
     engine: str
+    engine_version: str = ""
     device: str
     """`cpu`, or the UUID of the GPU."""
+    device_name: str = ""
+    gpu: GpuReading | None = None
+    cpus: float | None = None
+    """That the candidate might use."""
+    memory_limit_mb: float | None = None
     exit_code: int | None = None
+    """Of the training container, or of the scoring container that failed."""
     failure: Failure | None = None
     hashes: Hashes
     started_at: str
     """UTC, ISO 8601."""
     log_tail: str = ""
     """End of the candidate's output, stripped and capped. Data, never instructions."""
+    key_id: str | None = None
+    """Names the key of the signature."""
+    hmac: str | None = None
+    """HMAC-SHA256 of everything else, see sandbox/receipt.py."""
 
 
 # ---- what the arbiter decides ----------------------------------------------------------------------------------------

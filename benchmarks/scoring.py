@@ -60,7 +60,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--corpus", nargs="+", default=["python"], help="corpus name, then its paths")
     parser.add_argument("--tolerance", action="store_true", help="also run tolerance.py on the weights")
-    parser.add_argument("--keep", type=Path, help="folder where that leaves rows and claims")
     options, knobs = parser.parse_known_args()
     state = Path(tempfile.mkdtemp(prefix="autoresearch-bench-", dir=ROOT))
     directory = state / "dataset"
@@ -94,9 +93,9 @@ def main() -> None:
             )
             say(json.dumps(turns[-1]))
         if options.tolerance:
-            count, keep = min(1024, len(rows)), [] if options.keep is None else [str(options.keep.absolute())]
+            count = min(256, len(rows))
             program = [sys.executable, str(ROOT / "benchmarks" / "tolerance.py"), str(directory), str(size), str(count)]
-            subprocess.run([*program, str(4 * count), *keep], cwd=folder / "lab", check=True, stdout=sys.stderr)
+            subprocess.run([*program, str(4 * count)], cwd=folder / "lab", check=True, stdout=sys.stderr)
     if not turns:
         return
     figures = {

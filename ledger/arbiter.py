@@ -4,6 +4,8 @@ A merge is: intent in Redis, then the ref in git, then `merged` in Redis. After 
 the witness: the commit is on the branch, or it is not.
 """
 
+from collections.abc import Callable
+
 from ledger.champion import Champion
 from ledger.store import Intent, Ledger
 from ledger.verdict import Rule
@@ -17,12 +19,14 @@ class Arbiter:
         ledger: the campaign.
         champion: its branch.
         rule: when a candidate merges.
+        complaint: says why a measurement is not what the host signed; None when it is.
     """
 
-    def __init__(self, ledger: Ledger, champion: Champion, rule: Rule):
+    def __init__(self, ledger: Ledger, champion: Champion, rule: Rule, complaint: Callable[[Measurement], str | None]):
         self.ledger = ledger
         self.champion = champion
         self.rule = rule
+        self.complaint = complaint
 
     def step(self) -> bool:
         """Finish the merge under way, else judge the oldest scored experiment; False when there was nothing to do."""
@@ -61,9 +65,14 @@ class Arbiter:
         """Discard the experiment, or land it on the champion."""
         candidate, measurement = experiment.candidate, experiment.measurements[-1]
         assert candidate is not None, "a scored experiment has a candidate"
-        verdict = self.rule(self.ledger.champion_score(), measurement)
+        verdict = self.rule([m for m in self.ledger.champion_score() if self.complaint(m) is None], measurement)
+        if (complaint := self.complaint(measurement)) is not None:
+            verdict = verdict.model_copy(update={"merge": False, "reason": f"its receipt does not count: {complaint}"})
         if not verdict.merge:
             self.ledger.discard(experiment.id, verdict)
+            return
+        if measurement.audit is None or measurement.audit.level != "full":
+            self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         commit = self.champion.prepare(head, candidate.source, message(experiment, verdict, measurement))
         # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.

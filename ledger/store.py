@@ -328,6 +328,10 @@ class Ledger:
         start = after if after == "-" else f"({after}"
         return [read_event(id, fields) for id, fields in self.client.xrange(self.prefix + "events", start, "+", count)]
 
+    def note(self, kind: str, detail: str) -> None:
+        """Put something into the history that concerns the campaign as a whole."""
+        self.run("note", kind, detail)
+
     def last_event(self) -> str:
         """Id of the newest event, for `events(after=...)`."""
         newest = self.client.xrevrange(self.prefix + "events", count=1)

@@ -26,6 +26,11 @@ def keep_if_lower(champion: list[Measurement], candidate: Measurement) -> Verdic
     )
 
 
+def may_merge(rule: Rule, champion: list[Measurement], bpb: float) -> bool:
+    """Whether a run that scores so would merge: asked while it can still be audited as a merge requires."""
+    return bool(champion) and rule(champion, champion[-1].model_copy(update={"val_bpb": bpb})).merge
+
+
 def explain(to_beat: float | None, score: float | None) -> str:
     """One sentence for people."""
     if score is None:

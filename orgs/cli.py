@@ -1,11 +1,12 @@
 """The command line. Every command prints data with --json, and ends with a documented exit code."""
 
+import hashlib
 import json
 import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,28 +22,44 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger
+from ledger.champion import Champion
 from ledger.export import write_results
+from ledger.lease import hold
+from ledger.noise import pool, reproduce
 from ledger.server import open_redis
+from orgs.again import Conditions
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
 from orgs.lab import Lab
-from orgs.launch import Outcome, new_name, newest, unfinished_or_new
+from orgs.launch import CandidateFailed, Outcome, new_name, newest, unfinished_or_new
 from orgs.launch import launch as run_campaign
 from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
-from orgs.report import outcome, plain, tabulate
+from orgs.report import (
+    explain_audit,
+    explain_reproduction,
+    outcome,
+    plain,
+    scores_by_source,
+    tabulate,
+    tabulate_headline,
+)
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
-from sandbox.measure import measure
+from sandbox.failure import Faulted
+from sandbox.measure import measure, preview
 from sandbox.profile import Limits
 from sandbox.ready import ready_engine
+from sandbox.receipt import Key, read_receipt
 from sandbox.sweep import sweep
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 a bug · 2 bad input (a flag, a file) · 3 something is missing (engine, dataset, git, Redis) ·
-4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 130 interrupted
+4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 6 a receipt does not verify, or a
+replay does not reproduce · 130 interrupted
 """
+DISPROVED = 6
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +72,8 @@ ledger_app = typer.Typer(
     no_args_is_help=True, epilog=EXIT_CODES, help="Look into the ledger: what was tried, and what became of it."
 )
 app.add_typer(ledger_app, name="ledger")
+receipt_app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES, help="Signed measurements: print one, check one.")
+app.add_typer(receipt_app, name="receipt")
 
 out = Console()
 err = Console(stderr=True)
@@ -98,15 +117,15 @@ def run(
     cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of the candidate.", min=0.1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="drawn afresh")] = None,
+    full_audit: Annotated[
+        bool, typer.Option("--full-audit", help="Audit as a merge requires: several passes over the split.")
+    ] = False,
     as_json: JsonOption = False,
     lab_root: LabOption = Path(),
 ) -> None:
     """Measure one train.py in the sandbox, with no org at all."""
     lab = Lab.open(lab_root)
-    try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{source}: cannot be read: {error}") from None
+    text = read_source(source)
     data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
     target = find_device(device)
     with err.status("checking the sandbox"):
@@ -131,6 +150,7 @@ def run(
             seed=secrets.randbelow(2**31) if seed is None else seed,
             device=target,
             limits=Limits.of(cpus=cpus, memory_gb=memory_gb),
+            full_audit=lambda _: full_audit,
             run_id=f"run-{secrets.token_hex(6)}",
             state_dir=lab.state,
             on_phase=on_phase,
@@ -145,6 +165,43 @@ def run(
         raise typer.Exit(130)
     if measurement.failure is not None:
         raise typer.Exit(4 if measurement.failure.kind.ours else 5)
+
+
+@app.command(epilog="Example: autoresearch-org audit train.py")
+def audit(
+    source: Annotated[Path, typer.Argument(help="The train.py to look at.")] = Path("train.py"),
+    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
+    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    rows: Annotated[int, typer.Option(help="Rows of training text to ask about.", min=1)] = 64,
+    cuts: Annotated[int, typer.Option(help="Positions to ask again without the text after them.", min=2)] = 256,
+    engine: EngineOption = "auto",
+    image: ImageOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Would this train.py pass the audit? With random weights and training text, before a GPU is spent on it."""
+    lab = Lab.open(lab_root)
+    text = read_source(source)
+    data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
+    target = find_device(device)
+    with err.status("checking the sandbox"):
+        chosen = ready_engine(engine, target, state_dir=lab.state, image=image, runtime=runtime, strict=False)
+    sweep([chosen], lab.state)
+    with cancelled_by_signals() as cancel, err.status("asking the model"):
+        try:
+            found = preview(text, data, chosen, rows=rows, cuts=cuts, device=target, state_dir=lab.state, cancel=cancel)
+        except Faulted as fault:
+            if as_json:
+                print(fault.failure.model_dump_json(indent=2))
+            else:
+                out.print(Text(f"✗ {fault.failure.kind}: {fault.failure.message}", style="red"), soft_wrap=True)
+            raise typer.Exit(5) from None
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        out.print(Text(f"✓ {explain_audit(found)}"), soft_wrap=True)
 
 
 @app.command(epilog="Example: autoresearch-org launch orgs/demo.toml")
@@ -274,6 +331,79 @@ def show(
         out.print(describe(measurement))
 
 
+@ledger_app.command(epilog="Example: autoresearch-org ledger replay 3 --runs 2")
+def replay(
+    experiment: Annotated[int, typer.Argument(help="Id of the experiment.", metavar="ID")],
+    runs: Annotated[int, typer.Option(help="Runs, all with the seeds of the receipt.", min=1)] = 1,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Go on although something is not as it was.")] = False,
+    engine: Annotated[str | None, typer.Option(help="Container engine.", show_default="that of the receipt")] = None,
+    image: ImageOption = None,
+    runtime: RuntimeOption = None,
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Measure an experiment again from its receipt: same source, data, seeds, image. Does the score come out again?"""
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
+        found = ledger.experiment(experiment)
+        receipt, candidate = found.score, found.candidate
+        if receipt is None or candidate is None or receipt.val_bpb is None:
+            raise BadInput(f"#{experiment} has no score to replay (it is {found.state})")
+        if (complaint := Key.existing(lab.state).complaint(receipt)) is not None:
+            raise BadInput(f"#{experiment}: the receipt does not count: {complaint}")
+        if hashlib.sha256(candidate.source.encode()).hexdigest() != receipt.hashes.source:
+            raise BadInput(f"#{experiment}: the ledger's source is not the one of the receipt")
+        with err.status("checking the sandbox"):
+            conditions = Conditions.of(receipt, lab, engine=engine, image=image, runtime=runtime)
+        if (changed := conditions.differences(receipt)) and not anyway:
+            raise BadInput(f"not as it was: {', '.join(changed)}; --anyway replays all the same")
+        repeats = again(
+            ledger, conditions, [(f"replay of #{experiment}", candidate.source, receipt.seed)] * runs, unseal=None
+        )
+        scores = [bpb for m in repeats if (bpb := m.val_bpb) is not None]
+        noise = pool([*scores_by_source(ledger.experiments()), scores])
+        result = reproduce(receipt.val_bpb, scores, noise)
+        words = explain_reproduction(result, noise)
+        ledger.note("replay", f"#{experiment} by {len(scores)} runs: {words}")
+    if as_json:
+        print(json.dumps({**result._asdict(), "within_noise": result.within_noise, "changed": changed, "runs": [m.model_dump(mode="json") for m in repeats]}, indent=2))  # fmt: skip
+    else:
+        out.print(Text(f"#{experiment}: {receipt.val_bpb:.6f} bpb, {words}"), soft_wrap=True)
+    if result.within_noise is False:
+        raise typer.Exit(DISPROVED)
+
+
+@receipt_app.command("show", epilog="Example: autoresearch-org receipt show 3 > receipt.json")
+def show_receipt(
+    experiment: Annotated[int, typer.Argument(help="Id of the experiment.", metavar="ID")],
+    campaign: CampaignOption = None,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Print the receipt of an experiment's last measurement, as `receipt verify` reads it."""
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        measurements = ledger.experiment(experiment).measurements
+    if not measurements:
+        raise BadInput(f"#{experiment} was not measured yet")
+    print(measurements[-1].model_dump_json(indent=2))
+
+
+@receipt_app.command(epilog="Example: autoresearch-org receipt verify receipt.json")
+def verify(
+    path: Annotated[Path, typer.Argument(help="Receipt, as `run --json` or `receipt show` print it.", metavar="FILE")],
+    lab_root: LabOption = Path(),
+) -> None:
+    """Check that a receipt is what this lab signed, to the last digit."""
+    receipt = read_receipt(path)
+    if (complaint := Key.existing(Lab.open(lab_root).state).complaint(receipt)) is not None:
+        out.print(Text(f"✗ {path}: {complaint}", style="red"), soft_wrap=True)
+        raise typer.Exit(DISPROVED)
+    score = receipt.status if receipt.val_bpb is None else f"{receipt.val_bpb:.6f} bpb on {receipt.split}"
+    out.print(Text(f"✓ run {receipt.run_id}: {score}, signed with key {receipt.key_id}"), soft_wrap=True)
+
+
 @ledger_app.command(epilog="Example: autoresearch-org ledger export results.tsv")
 def export(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("results.tsv"),
@@ -288,9 +418,13 @@ def export(
     out.print(Text(f"wrote {path}"))
 
 
-@app.command(epilog="Example: autoresearch-org report --out night.png")
+@app.command(epilog="Example: autoresearch-org report --out night.png --test")
 def report(
     path: Annotated[Path, typer.Option("--out", help="Plot to write.")] = Path("progress.png"),
+    test: Annotated[
+        bool, typer.Option("--test", help="Also measure start and champion on the sealed test split, with fresh seeds.")
+    ] = False,
+    runs: Annotated[int, typer.Option(help="Runs of each, with --test.", min=1)] = 2,
     campaign: CampaignOption = None,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
@@ -298,16 +432,73 @@ def report(
     """Write the progress plot of a campaign: all experiments, the merged ones, the champion."""
     from orgs.plot import plot  # see there
 
-    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
         snapshot = Snapshot.read(ledger)
     if not any(e.score for e in snapshot.experiments):
         raise BadInput(f"campaign {snapshot.campaign.name} has no scored experiment yet: nothing to plot")
     merged = sum(e.state == State.MERGED for e in snapshot.judged)
     plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {merged} merged")
     out.print(Text(f"plot: {path}"))
+    if test:
+        with ledger_of(lab, redis, campaign) as ledger:
+            out.print(headline(lab, ledger, snapshot, runs))
+
+
+def headline(lab: Lab, ledger: Ledger, snapshot: Snapshot, runs: int) -> Table:
+    """Champion against start on text that no decision has seen. Each look at it is an event of the ledger."""
+    champion, branch = snapshot.champion, Champion(lab.root, ledger.name)
+    if champion is None or champion.score is None or champion.candidate is None:
+        raise BadInput(f"campaign {ledger.name} has no champion yet: nothing to compare")
+    with err.status("checking the sandbox"):
+        conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None)
+    sources = {"start": branch.source(snapshot.campaign.base), "champion": champion.candidate.source}
+    jobs = [(name, source, secrets.randbelow(2**31)) for _ in range(runs) for name, source in sources.items()]
+    measured = again(ledger, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))
+    scores: dict[str, list[float]] = {name: [] for name in sources}
+    for (name, _, _), measurement in zip(jobs, measured, strict=True):
+        if measurement.val_bpb is not None:
+            scores[name].append(measurement.val_bpb)
+    return tabulate_headline(scores)
 
 
 # ---- shared by the commands ------------------------------------------------------------------------------------------
+
+
+def read_source(path: Path) -> str:
+    """Text of a train.py. Raises BadInput if it has none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from None
+
+
+def again(
+    ledger: Ledger,
+    conditions: Conditions,
+    jobs: Sequence[tuple[str, str, int]],
+    unseal: Callable[[str], None] | None,
+) -> list[Measurement]:
+    """Measure (name, source, seed) one after the other under the device's lease.
+
+    Raises:
+        CandidateFailed: one did not come to a score.
+    """
+    measured: list[Measurement] = []
+    with hold(ledger.client, conditions.device.id), err.status("starting") as status:
+        for i, (name, source, seed) in enumerate(jobs, 1):
+            label = f"{name}, run {i} of {len(jobs)}"
+            one = conditions.measure(
+                source,
+                seed,
+                f"again-{secrets.token_hex(6)}",
+                on_phase=lambda phase, label=label: status.update(f"{label}: {phase}"),  # type: ignore[misc]
+                unseal=unseal,
+            )
+            if one.failure is not None:
+                raise CandidateFailed(f"{label}: {one.failure.kind}: {one.failure.message}")
+            measured.append(one)
+    return measured
 
 
 def dataset_of_profile(lab: Lab, profile: str) -> Dataset:
@@ -408,8 +599,11 @@ def describe(measurement: Measurement) -> Panel:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column()
-    for name, value in measurement.model_dump(exclude={"hashes", "failure", "log_tail"}).items():
-        if value is not None:
+    if measurement.audit is not None:
+        grid.add_row("audit", plain(explain_audit(measurement.audit)))
+    left_out = {"hashes", "failure", "log_tail", "audit", "hmac"}
+    for name, value in measurement.model_dump(exclude=left_out).items():
+        if value not in (None, ""):
             grid.add_row(name, plain(f"{value:.6g}" if isinstance(value, float) else str(value)))
     if measurement.failure is not None:
         grid.add_row("failure", plain(f"{measurement.failure.kind}: {measurement.failure.message}"))

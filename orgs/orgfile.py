@@ -16,6 +16,7 @@ from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.ready import ready_engine
+from sandbox.score import Rigour
 
 RoleName = Literal["planner", "coder", "reviewer"]
 
@@ -95,6 +96,18 @@ class SandboxSettings(Section):
         )
 
 
+class AuditSettings(Section):
+    """How strictly claims are audited; see sandbox/score.py for what each value means."""
+
+    tolerance_nats: Annotated[float, Field(gt=0, le=2)] = Rigour.tolerance_nats
+    lie_bpb: Annotated[float, Field(gt=0, le=1)] = Rigour.lie_bpb
+    power: Annotated[float, Field(gt=0, lt=1)] = Rigour.power
+    screen_cuts: Annotated[int, Field(ge=2)] | None = Rigour.screen_cuts
+
+    def rigour(self) -> Rigour:
+        return Rigour(**self.model_dump())
+
+
 class Merge(Section):
     rule: Literal["keep-if-lower"] = "keep-if-lower"
 
@@ -109,6 +122,7 @@ class OrgFile(Section):
     roles: Roles = Roles()
     budget: Budget = Budget()
     sandbox: SandboxSettings = SandboxSettings()
+    audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
 
     @classmethod

@@ -1,12 +1,15 @@
 """What a campaign came to, in words and as a table for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import ttest_ind
 
-from records import Experiment, State
+from ledger.noise import Noise, Reproduction
+from records import Audit, Experiment, State
 
 STYLE = {
     State.MERGED: "bold green",
@@ -42,6 +45,49 @@ def delta_bpb(experiment: Experiment) -> float | None:
     if verdict is None or verdict.candidate_bpb is None or verdict.champion_bpb is None:
         return None
     return verdict.candidate_bpb - verdict.champion_bpb
+
+
+def explain_audit(audit: Audit) -> str:
+    """What the audit of a score looked at, and what it would have noticed."""
+    return (
+        f"{audit.level}: {audit.cuts:,} cuts, {audit.mismatches} of them off by over {audit.tolerance_nats:g} nats "
+        f"(most: {audit.largest_difference_nats:.2g}); the hardest lie worth {audit.lie_bpb:g} bpb "
+        f"would have been noticed with {100 * audit.power:.2f} %"
+    )
+
+
+def explain_reproduction(result: Reproduction, noise: Noise | None) -> str:
+    """What a replay came to."""
+    came = f"{result.difference_bpb:+.6f} bpb when measured again"
+    if noise is None or result.bound_bpb is None:
+        return f"{came}; the noise is unknown, since no source was measured twice: use --runs 2 or more"
+    says = "within" if result.within_noise else "NOT within"
+    return f"{came}: {says} the noise (± {result.bound_bpb:.6f}, from {noise.freedom + 1} repeated runs or more)"
+
+
+def scores_by_source(experiments: Sequence[Experiment]) -> list[list[float]]:
+    """Validation scores of each source that was measured."""
+    groups: dict[str, list[float]] = {}
+    for measurement in (m for experiment in experiments for m in experiment.measurements):
+        if measurement.val_bpb is not None:
+            groups.setdefault(measurement.hashes.source, []).append(measurement.val_bpb)
+    return list(groups.values())
+
+
+def tabulate_headline(scores: Mapping[str, Sequence[float]]) -> Table:
+    """Mean test scores of start and champion, and their difference with its 95 % interval where runs allow one."""
+    table = Table(title="on the sealed test split, fresh seeds", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("", "runs", "test_bpb", "runs, lowest to highest"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, found in scores.items():
+        table.add_row(name, str(len(found)), f"{fmean(found):.6f}", f"{min(found):.6f} … {max(found):.6f}")
+    start, champion = scores["start"], scores["champion"]
+    interval = ""
+    if len(start) > 1 and len(champion) > 1:
+        low, high = ttest_ind(champion, start, equal_var=False).confidence_interval(0.95)  # Welch
+        interval = f"95 %: {low:+.6f} … {high:+.6f}"
+    table.add_row("difference", "", f"{fmean(champion) - fmean(start):+.6f}", interval)
+    return table
 
 
 def tabulate(experiments: Sequence[Experiment], title: str | None = None) -> Table:

@@ -1,6 +1,7 @@
 """The runner: one device, one lease, one candidate at a time."""
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -8,6 +9,7 @@ import redis
 from ledger import Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
+from ledger.verdict import Rule, may_merge
 from records import Experiment, FailureKind, Measurement, Progress
 from sandbox.dataset import Dataset
 from sandbox.device import Device
@@ -15,6 +17,12 @@ from sandbox.engines import Engine
 from sandbox.gpu import in_use, read_states
 from sandbox.measure import measure
 from sandbox.profile import Limits
+from sandbox.score import Rigour
+
+SLOWER = 3.0
+"""Times the champion's pass over the split that a candidate may take …"""
+SCORE_S = 30.0
+"""… and seconds on top: a start may be slow on a busy machine."""
 
 
 class Runner:
@@ -28,6 +36,8 @@ class Runner:
         device: what the lease is for.
         dataset: verified dataset.
         limits: what a candidate may use.
+        rigour: how strictly its claims are audited.
+        rule: what merges, so that what might merge is audited as a merge requires.
         budget_s: seconds of training.
         state_dir: where run directories are made.
     """
@@ -41,6 +51,8 @@ class Runner:
         device: Device,
         dataset: Dataset,
         limits: Limits,
+        rigour: Rigour,
+        rule: Rule,
         budget_s: float,
         state_dir: Path,
     ):
@@ -51,6 +63,8 @@ class Runner:
         self.device = device
         self.dataset = dataset
         self.limits = limits
+        self.rigour = rigour
+        self.rule = rule
         self.budget_s = budget_s
         self.state_dir = state_dir
 
@@ -85,6 +99,11 @@ class Runner:
         def on_progress(progress: Progress) -> None:
             self.ledger.progress(experiment.id, self.keeper.lease, phase, progress)
 
+        champion = self.ledger.champion_score()
+
+        def full_audit(claimed_bpb: float) -> bool:
+            return experiment.lane == "baseline" or may_merge(self.rule, champion, claimed_bpb)
+
         return measure(
             experiment.candidate.source,
             self.dataset,
@@ -92,13 +111,21 @@ class Runner:
             budget_s=self.budget_s,
             seed=secrets.randbelow(2**31),
             device=self.device,
-            limits=self.limits,
+            limits=bounded(self.limits, champion),
+            rigour=self.rigour,
+            full_audit=full_audit,
             run_id=f"{experiment.campaign}-{experiment.id}-{secrets.token_hex(4)}",
             state_dir=self.state_dir,
             on_phase=on_phase,
             on_progress=on_progress,
             cancel=self.keeper.lost,
         )
+
+
+def bounded(limits: Limits, champion: list[Measurement]) -> Limits:
+    """The limits, with a cap on scoring that follows from what the champion took: nobody is to move training into scoring."""
+    taken = [m.claim_seconds for m in champion if m.claim_seconds is not None]
+    return replace(limits, score_s=min(limits.score_s, SCORE_S + SLOWER * max(taken))) if taken else limits
 
 
 def what_is_left(measurement: Measurement) -> str | None:

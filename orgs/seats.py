@@ -24,6 +24,7 @@ from orgs.orgfile import OrgFile
 from orgs.runner import Runner, lift_quarantines
 from sandbox.dataset import Dataset
 from sandbox.device import Device
+from sandbox.receipt import Key
 from sandbox.sweep import sweep
 
 LEASE_TTL_S = 15.0
@@ -87,7 +88,8 @@ def build_reviewer(site: Site, stack: ExitStack) -> Worker:
 
 
 def build_arbiter(site: Site, stack: ExitStack) -> Worker:
-    return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule])
+    key = Key.of(site.lab.state)
+    return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule], key.complaint)
 
 
 def build_runner(site: Site, stack: ExitStack) -> Worker:
@@ -109,6 +111,8 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
         site.device,
         dataset,
         site.org.sandbox.limits(),
+        site.org.audit.rigour(),
+        RULES[site.org.merge.rule],
         site.budget_s,
         site.lab.state,
     )

@@ -24,7 +24,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def collect(directory: Path, name: str, into: Path, *, uid: int, limit_bytes: int) -> None:
+def collect(directory: Path, name: str, into: Path, *, uid: int, limit_bytes: int) -> float:
     """Copy file `name` of `directory` to the new file `into`.
 
     Args:
@@ -33,6 +33,9 @@ def collect(directory: Path, name: str, into: Path, *, uid: int, limit_bytes: in
         into: where the copy goes, on the host's side.
         uid: the run's user, who must own the file.
         limit_bytes: largest size accepted.
+
+    Returns:
+        When it was last changed, in seconds since 1970.
 
     Raises:
         Faulted: the file is not there (no_submit) or not what it should be (invalid).
@@ -44,9 +47,11 @@ def collect(directory: Path, name: str, into: Path, *, uid: int, limit_bytes: in
     finally:
         os.close(folder)
     try:
-        size = _check(os.fstat(descriptor), name, uid, limit_bytes)
+        status = os.fstat(descriptor)
+        size = _check(status, name, uid, limit_bytes)
         with into.open("xb") as copy:
             _copy(descriptor, copy.fileno(), size, name)
+        return status.st_ctime
     finally:
         os.close(descriptor)
 

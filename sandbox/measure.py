@@ -13,17 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, Hashes, Measurement, Progress, Refusal
+from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, GpuReading, Hashes, Measurement, Progress, Refusal
 from sandbox.audit import Text, total
 from sandbox.dataset import Dataset, Rows
 from sandbox.device import Device
 from sandbox.engines import Container, Engine
 from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
-from sandbox.gpu import GpuDirty, left_empty
+from sandbox.gpu import GpuDirty, left_empty, summarise, watched
 from sandbox.launch import launched, with_outbox
 from sandbox.oversee import Timing, Training
 from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
+from sandbox.receipt import Key
 from sandbox.respondent import Respondent
 from sandbox.rundir import readable_folder, run_directory, write_readable
 from sandbox.score import INSIDE, Caught, Exam, Rigour, Score, batch_rows, scorer_sha256
@@ -31,6 +32,11 @@ from sandbox.weights import count_parameters
 
 PREPARE = Path(__file__).parents[1] / "prepare.py"
 WEIGHTS = "model.safetensors"
+PREVIEW_NATS = 0.01
+MTIME_S = 1.0
+"""How exactly every engine knows when a file was written."""
+LOOKS = 4
+"""At the GPU, while a candidate trains."""
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Notes:
 
     timing: Timing = field(default_factory=Timing)
     training: Ending | None = None
+    gpu: GpuReading | None = None
     scoring: Ending | None = None
     score_s: float | None = None
     claim_s: float | None = None
@@ -65,7 +72,7 @@ def measure(
     on_progress: Callable[[Progress], None] = lambda _: None,
     cancel: threading.Event | None = None,
 ) -> Measurement:
-    """Train and score one untrusted train.py. Failures, the host's included, come back in the measurement.
+    """Train and score one untrusted train.py. Failures, the host's included, come back in the measurement, signed.
 
     Args:
         source: text of the train.py.
@@ -83,7 +90,11 @@ def measure(
         on_phase: told `starting`, `training`, `scoring`, `auditing`.
         on_progress: told what the candidate reports, a few times a second.
         cancel: when set, the run ends at once as a host error `cancelled`.
+
+    Raises:
+        BadInput: the lab's key cannot be used (see sandbox/receipt.py).
     """
+    key = Key.of(state_dir)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     run_id = run_id or secrets.token_hex(8)
     notes = Notes()
@@ -101,7 +112,7 @@ def measure(
         failure = fail(FailureKind.HOST_ERROR, str(error))
     ending = notes.scoring or notes.training
     score = notes.score if failure is None else None
-    return Measurement(
+    measurement = Measurement(
         run_id=run_id,
         status="ok" if failure is None else failure.kind.value,
         val_bpb=None if score is None else score.bpb,
@@ -120,14 +131,59 @@ def measure(
         num_params=notes.parameters,
         peak_memory_mb=None if notes.training is None else _mebibytes(notes.training.peak_memory_bytes),
         seed=seed,
+        data_seed=job.data_seed,
         engine=engine.name,
+        engine_version=engine.version,
         device=device.id,
+        device_name=device.name,
+        gpu=notes.gpu,
+        cpus=job.limits.cpus,
+        memory_limit_mb=_mebibytes(job.limits.memory_bytes),
         exit_code=None if ending is None else ending.exit_code,
         failure=failure,
         hashes=job.hashes(),
         started_at=started_at,
         log_tail="" if ending is None else clean(ending.log, LOG_CHARS),
     )
+    return key.sign(measurement)
+
+
+def preview(
+    source: str,
+    dataset: Dataset,
+    engine: Engine,
+    *,
+    rows: int,
+    cuts: int,
+    device: Device,
+    limits: Limits | None = None,
+    state_dir: Path,
+    cancel: threading.Event | None = None,
+) -> Audit:
+    """Audit an untrained train.py on training text, for its author: no clock, no score, no secret.
+
+    Args:
+        source: text of the train.py.
+        dataset: verified dataset; only its training split is used.
+        engine: what runs the containers.
+        rows: of the training split that it is asked about.
+        cuts: draws.
+        device: what it runs on.
+        limits: what it may use.
+        state_dir: the lab's state directory.
+        cancel: ends the audit early when set.
+
+    Raises:
+        Faulted: it would not be scored; the message says why, and of a leak where it is and how far it looks ahead.
+    """
+    run_id = f"audit-{secrets.token_hex(6)}"
+    # A CPU computes the same numbers again, so there also a leak shows that moves a loss by little.
+    rigour = Rigour(screen_cuts=cuts) if device.gpu else Rigour(screen_cuts=cuts, tolerance_nats=PREVIEW_NATS)
+    job = Job(source.encode(errors="replace"), dataset, engine, dataset.budget_s, 0, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event(), rigour)  # fmt: skip
+    with run_directory(state_dir, run_id) as folder:
+        readable_folder(folder / "weights")
+        text = dataset.rows("train")[:rows]
+        return job.score(folder, Notes(), text, lambda _: False, lambda _: None, preview=True).audit
 
 
 def _mebibytes(size_bytes: int | None) -> float | None:
@@ -208,11 +264,19 @@ class Job:
                     training.await_ready(self.limits.startup_cap_s(self.device))
                     on_phase("training")
                     staged.rename(data / "train.bin")
-                    training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
+                    with watched(self.device, self.budget_s / LOOKS) as looks:
+                        training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
+                    notes.gpu = summarise(looks)
                 finally:
                     container.kill()
                     notes.training = container.ending()
-            outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
+            written = outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
+        assert notes.timing.go is not None, "weights were waited for"
+        # By the wall clock as it goes now: it may have been set since.
+        if written < time.time() - (time.monotonic() - notes.timing.go) - MTIME_S:
+            raise Faulted(
+                FailureKind.INVALID, f"{WEIGHTS} was written before the clock started: it has learned nothing"
+            )
         (weights / WEIGHTS).chmod(0o444)
 
     @property
@@ -229,7 +293,7 @@ class Job:
         rows: Rows,
         full_audit: Callable[[float], bool],
         on_phase: Callable[[str], None],
-        scrambled: bool = False,
+        preview: bool = False,
     ) -> Score:
         """Score the model on some rows, in fresh containers that hold no data.
 
@@ -239,10 +303,10 @@ class Job:
             rows: tokens, [N, T + 1].
             full_audit: as in `measure`.
             on_phase: as in `measure`.
-            scrambled: give the model random weights instead of trained ones.
+            preview: for its author: with random weights instead of trained ones, and a mismatch is looked into.
         """
         lab, dataset = readable_folder(folder / "score-lab"), self.dataset
-        self.write_lab(lab, token_bytes=rows.itemsize, scrambled=scrambled)
+        self.write_lab(lab, token_bytes=rows.itemsize, scrambled=preview)
         write_readable(lab / "score.py", INSIDE.read_bytes())
         text, size = Text(rows, dataset.token_bytes()), batch_rows(dataset.max_seq_len, dataset.vocab_size, self.device)
         exam = Exam(text, dataset.rows("train"), size, self.rigour)
@@ -254,8 +318,12 @@ class Job:
             notes.claim_s = time.monotonic() - started
             on_phase("auditing")
             full = full_audit(text.bits_per_byte(total(claims, text)))
-            with self.at_work(auditor, notes) as respondent:
-                return exam.audit(respondent, claims, exam.cuts_needed(claims, full), full)
+            count = exam.cuts_needed(claims, full)
+            with self.at_work(auditor, notes, passes=count / len(rows)) as respondent:
+                try:
+                    return exam.audit(respondent, claims, count, full)
+                except Caught as caught:
+                    raise exam.look_into(caught, respondent) if preview else caught from None
 
     @contextmanager
     def scorer(self, folder: Path, phase: str) -> Iterator[Scorer]:
@@ -270,11 +338,15 @@ class Job:
             yield Scorer(container, respondent)
 
     @contextmanager
-    def at_work(self, scorer: Scorer, notes: Notes) -> Iterator[Respondent]:
-        """The candidate's code runs from here to the end of the block, and nothing is left of it then."""
+    def at_work(self, scorer: Scorer, notes: Notes, passes: float = 1.0) -> Iterator[Respondent]:
+        """The candidate's code runs from here to the end of the block, and nothing is left of it then.
+
+        Args:
+            passes: over the split, that it is asked for.
+        """
         with left_empty(self.device, self.limits.gpu_empty_s):
             try:
-                scorer.respondent.begin(scorer.container, self.limits.score_s)
+                scorer.respondent.begin(scorer.container, self.limits.score_s * max(1.0, passes))
                 yield scorer.respondent
             except Faulted:
                 scorer.container.kill()

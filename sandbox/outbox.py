@@ -13,8 +13,11 @@ class Outbox(Protocol):
         """What the engine mounts as /out."""
         ...
 
-    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
+    def collect(self, name: str, into: Path, limit_bytes: int) -> float:
         """Copy one expected file out, once the container is dead.
+
+        Returns:
+            When it was last written, in seconds since 1970; to the second at least.
 
         Raises:
             Faulted: it is missing, or not a plain file of limited size.
@@ -33,8 +36,8 @@ class TmpfsOutbox:
         self.source = folder
         self.uid = uid
 
-    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
-        collect(self.source, name, into, uid=self.uid, limit_bytes=limit_bytes)
+    def collect(self, name: str, into: Path, limit_bytes: int) -> float:
+        return collect(self.source, name, into, uid=self.uid, limit_bytes=limit_bytes)
 
     def remove(self) -> None:
         unmount_below(self.source)

@@ -26,6 +26,8 @@ class Timing:
     """What is known of a training run so far. Steps and tokens are the candidate's own claims."""
 
     startup_s: float | None = None
+    go: float | None = None
+    """time.monotonic() when the clock started."""
     train_s: float | None = None
     steps: int | None = None
     tokens: int | None = None
@@ -67,7 +69,7 @@ class Training:
         Raises:
             Faulted: the time was over first, it broke the protocol, or it ended.
         """
-        go = time.monotonic()
+        self.timing.go = go = time.monotonic()
         self.gate.go(budget_s, data_seed)
         deadline, forwarded = go + budget_s + grace_s, 0.0
         late = f"no complete weights {grace_s:g} s after the budget of {budget_s:g} s"

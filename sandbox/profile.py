@@ -113,7 +113,7 @@ class Limits:
     grace_s: float = 5.0
     """Time after the budget in which the weights must be complete."""
     score_s: float = 900.0
-    """Cap on scoring."""
+    """Cap on a pass over the rows that a model is scored on."""
     gpu_empty_s: float = 15.0
     """Time after the end of a container in which its GPU must be as it was before."""
 

@@ -34,6 +34,8 @@ from sandbox.respondent import Respondent
 INSIDE = Path(__file__).with_name("inside") / "score.py"
 HALVES = (Path(__file__), *(Path(__file__).with_name(name) for name in ("audit.py", "respondent.py")), INSIDE)
 BATCH_ROWS = 64
+NOTICEABLE = 0.1
+"""Part of the whole effect of later text, by which an author is told from where on it matters."""
 LOGITS_BYTES = 2**26
 """Room for the float32 logits of a batch on a CPU; on a GPU it is a part of its memory."""
 GPU_PART = 20
@@ -71,6 +73,17 @@ def scorer_sha256() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in HALVES)).hexdigest()
 
 
+class Caught(Faulted):
+    """What was claimed is not what the model computes from what it may see."""
+
+    def __init__(self, audit: Audit, row: int, position: int, message: str):
+        super().__init__(FailureKind.INVALID, message)
+        self.audit = audit
+        self.row = row
+        self.position = position
+        """Where they differ most."""
+
+
 @dataclass(frozen=True)
 class Exam:
     """The split that a model is scored on.
@@ -106,7 +119,8 @@ class Exam:
 
         batches = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
         for batch, numbers in overlapped(batches, ask, respondent):
-            claims[batch] = checked(numbers[: batch.stop - batch.start], batch.start)
+            counted = self.text.counted(batch)  # what the others are claimed to cost counts nowhere
+            claims[batch] = checked(np.where(counted, numbers[: batch.stop - batch.start], 0), batch.start)
         return claims
 
     # ---- the audit ---------------------------------------------------------------------------------------------------
@@ -155,6 +169,8 @@ class Exam:
             row, position = cuts.rows[worst], cuts.positions[worst]
             raise Caught(
                 audit,
+                int(row),
+                int(position),
                 f"{mismatches} of {count} audited losses are not what was claimed: row {row}, position {position} changed when "
                 f"the text after it changed (claimed {claims[row, position]:.3f} nats, {losses[worst]:.3f} without seeing it)",
             )
@@ -187,13 +203,33 @@ class Exam:
                     losses[row, position] = loss
         return np.array([losses[cut] for cut in zip(cuts.rows.tolist(), cuts.positions.tolist(), strict=True)])
 
+    # ---- for authors -------------------------------------------------------------------------------------------------
 
-class Caught(Faulted):
-    """What was claimed is not what the model computes from what it may see."""
+    def look_into(self, caught: Caught, respondent: Respondent) -> Caught:
+        """Find out how far ahead the model looks at the position where it was caught; tells it in the message.
 
-    def __init__(self, audit: Audit, message: str):
-        super().__init__(FailureKind.INVALID, message)
-        self.audit = audit
+        A candidate that wants to can lie here: this is a help for honest authors, not evidence.
+        """
+        row, position, vocab_size = self.text.rows[caught.row], caught.position, len(self.text.token_bytes)
+        furthest = len(row) - 2 - position
+        ahead = [0, *(2**i for i in range(furthest.bit_length()) if 2**i < furthest), furthest][-self.batch_rows :]
+        reach = np.full(self.batch_rows, position, np.int64)
+        reach[: len(ahead)] += ahead
+        shown, fillers = (np.tile(tokens, (self.batch_rows, 1)) for tokens in (row, self.padding[0]))
+        cut = np.full(self.batch_rows, position, np.uint32)
+        respondent.ask_logits(blind(shown, reach, fillers), cut, vocab_size, f"row {caught.row}")
+        losses = nats_of(respondent.answer()[: len(ahead)], np.full(len(ahead), row[position + 1]))
+        moved = np.abs(losses - losses[0]) > NOTICEABLE * np.abs(losses - losses[0]).max()
+        if not moved.any():
+            where = "not by that text alone: by what the model has seen in other rows or calls"
+        else:
+            first = int(moved.argmax())
+            where = (
+                f"of that text, tokens {ahead[first - 1] + 1} to {ahead[first]} matter"
+                if ahead[first] > 1
+                else "the very next token matters"
+            )
+        return Caught(caught.audit, caught.row, caught.position, f"{caught.failure.message}; {where}")
 
 
 def overlapped(

@@ -39,7 +39,7 @@ class VolumeOutbox:
             raise EngineLost(f"docker does not make a volume: {error}") from None
         self.holder = engine.start(replace(holder, files=(Mount(self.source, "/out", read_only=False),)))
 
-    def collect(self, name: str, into: Path, limit_bytes: int) -> None:
+    def collect(self, name: str, into: Path, limit_bytes: int) -> float:
         if self.holder.wait(0.0):
             raise EngineLost(f"container {self.name}, which held the volume, has ended")
         try:
@@ -60,14 +60,17 @@ class VolumeOutbox:
                 if spool.tell() > limit_bytes + 2**20:
                     raise Faulted(FailureKind.INVALID, f"{name} is over the limit of {limit_bytes} bytes")
             spool.seek(0)
-            extract(spool, name, into, uid=self.uid, limit_bytes=limit_bytes)
+            return extract(spool, name, into, uid=self.uid, limit_bytes=limit_bytes)
 
     def remove(self) -> None:
         self.engine.remove(self.name)
 
 
-def extract(spool: IO[bytes], name: str, into: Path, *, uid: int, limit_bytes: int) -> None:
+def extract(spool: IO[bytes], name: str, into: Path, *, uid: int, limit_bytes: int) -> float:
     """Copy the one member of an archive that the daemon made to the new file `into`.
+
+    Returns:
+        When it was written, in seconds since 1970.
 
     Raises:
         Faulted: it is not a regular file of the run's user and of limited size (invalid).
@@ -84,5 +87,6 @@ def extract(spool: IO[bytes], name: str, into: Path, *, uid: int, limit_bytes: i
             assert content is not None, "regular members have content"
             with into.open("xb") as copy:
                 shutil.copyfileobj(content, copy)
+            return float(member.mtime)
     except tarfile.TarError:
         raise Faulted(FailureKind.INVALID, f"{name} cannot be read") from None

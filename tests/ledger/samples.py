@@ -2,11 +2,26 @@
 
 import hashlib
 
-from records import Campaign, Candidate, Failure, FailureKind, Hashes, Hypothesis, Measurement, Review
+from records import Audit, Campaign, Candidate, Failure, FailureKind, Hashes, Hypothesis, Measurement, Review
 
 BASE = "b" * 40
 APPROVED = Review(approved=True, code="ok", reason="one change, as promised")
 REFUSED = Review(approved=False, code="seed_only", reason="only a seed differs")
+
+
+AUDIT = Audit(
+    level="full",
+    cuts=100,
+    mismatches=0,
+    tolerance_nats=0.25,
+    largest_difference_nats=1e-7,
+    claimed_bpb=1.0,
+    correction_bpb=0.0,
+    lie_bpb=0.0005,
+    power=0.99,
+    claims_sha256="0" * 64,
+    seed="f" * 32,
+)
 
 
 def sha256_of(text: str) -> str:
@@ -49,6 +64,7 @@ def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
         seed=1,
         engine="runc",
         device="cpu",
+        audit=AUDIT,
         hashes=Hashes(source=sha256_of(source), prepare="", image="", dataset="", tokenizer="", scorer=""),
         started_at="2026-01-01T00:00:00Z",
     )

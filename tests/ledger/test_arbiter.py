@@ -11,7 +11,7 @@ from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import Lease
 from ledger.verdict import keep_if_lower
-from records import FailureKind, State
+from records import FailureKind, Measurement, State
 from tests.ledger.conftest import Org
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import APPROVED, campaign, failed, program, scored, sha256_of
@@ -31,7 +31,12 @@ class Night:
 
     def arbiter(self) -> Arbiter:
         """A fresh one, as after a crash."""
-        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower)
+        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower, self.complaint)
+
+    @staticmethod
+    def complaint(measurement: Measurement) -> str | None:
+        """The signature of these tests: whatever is called forged is."""
+        return "it is forged" if measurement.run_id.startswith("forged") else None
 
     def scored(self, source: str, val_bpb: float) -> int:
         return self.org.scored(source, val_bpb, self.champion.head())
@@ -60,7 +65,7 @@ def test_a_start_that_nobody_measured_is_queued(client: redis.Redis, lease: Leas
     ledger = Ledger(client, "night")
     ledger.create(campaign("night", start))
     for _ in range(3):
-        Arbiter(ledger, champion, keep_if_lower).step()
+        Arbiter(ledger, champion, keep_if_lower, Night.complaint).step()
     (baseline,) = ledger.experiments()
     assert (baseline.lane, baseline.state) == ("baseline", State.QUEUED)
     assert baseline.candidate is not None and baseline.candidate.source == START
@@ -229,3 +234,52 @@ def test_scores_of_earlier_programs_do_not_count_for_the_champion(night: Night) 
     assert night.ledger.experiment(first).state == State.MERGED
     assert night.ledger.experiment(second).state == State.MERGED
     assert [m.val_bpb for m in night.ledger.champion_score()] == [0.8]
+
+
+def put(night: Night, source: str, measurement: Measurement) -> int:
+    """A candidate whose measurement is this one."""
+    id = night.org.propose()
+    night.ledger.claim("coder")
+    night.ledger.code(id, program(source, night.champion.head()), {})
+    night.ledger.review(id, APPROVED, {})
+    night.org.take(night.champion.head())
+    night.ledger.record(id, night.org.lease, measurement)
+    return id
+
+
+def test_a_score_that_the_host_did_not_sign_does_not_merge(night: Night) -> None:
+    id = put(night, "LR = 0.5\n", scored("LR = 0.5\n", 0.1, "forged"))
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert row.state == State.DISCARDED and row.verdict is not None
+    assert row.verdict.reason == "its receipt does not count: it is forged"
+    assert night.commits() == []
+
+
+def test_a_forged_score_of_the_champion_counts_for_nothing(night: Night) -> None:
+    champion = night.ledger.champion_experiment()
+    assert champion is not None
+    forged = scored(START, 9.0, "forged")  # so bad that everything would merge
+    night.ledger.client.rpush(f"{night.ledger.prefix}measurements:{champion.id}", forged.model_dump_json())
+    id = night.scored("LR = 0.5\n", 1.5)
+    night.settle()
+    assert night.ledger.experiment(id).state == State.DISCARDED
+
+
+@pytest.mark.parametrize("screened", [True, False], ids=["screened only", "not audited at all"])
+def test_what_would_merge_is_measured_again_until_it_is_audited_for_that(night: Night, screened: bool) -> None:
+    measurement = scored("LR = 0.5\n", 0.9)
+    assert measurement.audit is not None
+    audit = measurement.audit.model_copy(update={"level": "screen"}) if screened else None
+    id = put(night, "LR = 0.5\n", measurement.model_copy(update={"audit": audit}))
+    night.settle()
+    row = night.ledger.experiment(id)
+    assert row.state == State.PROPOSED and "was not audited for that" in row.note
+    assert night.commits() == []
+
+
+def test_what_would_not_merge_needs_no_full_audit(night: Night) -> None:
+    measurement = scored("LR = 9\n", 1.1).model_copy(update={"audit": None})
+    id = put(night, "LR = 9\n", measurement)
+    night.settle()
+    assert night.ledger.experiment(id).state == State.DISCARDED

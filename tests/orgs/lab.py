@@ -20,6 +20,8 @@ dataset = ".autoresearch/datasets/local-cpu"
 [budget]
 train_s = 1.5
 experiments = {experiments}
+[audit]
+lie_bpb = 0.1
 [sandbox]
 engine = "{engine}"
 device = "cpu"

@@ -23,6 +23,11 @@ from tests.orgs.lab import ROOT, command, environment, make_lab, run
         ["ledger", "list"],
         ["ledger", "show"],
         ["ledger", "export"],
+        ["ledger", "replay"],
+        ["audit"],
+        ["receipt"],
+        ["receipt", "show"],
+        ["receipt", "verify"],
     ],
     ids=lambda a: " ".join(a) or "top",
 )

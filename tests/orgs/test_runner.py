@@ -11,6 +11,7 @@ from ledger import Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import hold, quarantines
 from ledger.server import open_redis
+from ledger.verdict import keep_if_lower
 from orgs.lab import Lab
 from orgs.launch import begin
 from orgs.orgfile import OrgFile
@@ -19,6 +20,7 @@ from records import FailureKind, State
 from sandbox.dataset import Dataset
 from sandbox.engines import Engine
 from sandbox.profile import Limits
+from sandbox.score import Rigour
 from tests.ledger.samples import program
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
@@ -45,7 +47,9 @@ def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_aga
         champion = Champion(lab.root, "tiny-1")
         id = ledger.propose_baseline(program(gate_probe("start(); time.sleep(1.5)"), champion.head()))
         with hold(server.client, device.id) as keeper:
-            runner = Runner(ledger, champion, keeper, engine, device, dataset, LIMITS, 1.5, state_dir)
+            runner = Runner(
+                ledger, champion, keeper, engine, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir
+            )
             intruder = threading.Thread(target=appear_while_training, args=(ledger, say))
             intruder.start()
             with pytest.raises(Quarantined, match="still used by python3"):

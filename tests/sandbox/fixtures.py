@@ -29,15 +29,20 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lab") / ".autoresearch"
 
 
+@pytest.fixture(scope="session")
+def runc(state_dir: Path) -> Engine:
+    require(shutil.which("runc") is not None and os.geteuid() == 0, "runc is missing (apt-get install runc, as root)")
+    state_dir.mkdir(parents=True, exist_ok=True)
+    return pick_engine("runc", state_dir=state_dir)
+
+
 @pytest.fixture(scope="session", params=["runc", "docker", "docker-unprivileged"])
 def engine(request: pytest.FixtureRequest, state_dir: Path) -> Engine:
     """Each engine in turn. `docker-unprivileged` is the docker engine as a user gets it who may not mount."""
-    state_dir.mkdir(parents=True, exist_ok=True)
     if request.param == "runc":
-        require(
-            shutil.which("runc") is not None and os.geteuid() == 0, "runc is missing (apt-get install runc, as root)"
-        )
-        return pick_engine("runc", state_dir=state_dir)
+        runc: Engine = request.getfixturevalue("runc")
+        return runc
+    state_dir.mkdir(parents=True, exist_ok=True)
     request.getfixturevalue("docker_daemon")
     found = pick_engine("docker", state_dir=state_dir)
     assert isinstance(found, DockerEngine)
@@ -61,7 +66,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def run(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
-    """Measure a source through the production path, with tight limits that a test may override.
+    """Measure a source with each engine in turn."""
+    return measurer(engine, dataset, state_dir)
+
+
+@pytest.fixture
+def run_once(runc: Engine, dataset: Dataset, state_dir: Path) -> Measure:
+    """Measure a source with one engine, where none can make a difference."""
+    return measurer(runc, dataset, state_dir)
+
+
+def measurer(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
+    """Measures a source through the production path, with tight limits that a test may override.
 
     Time alone is ample: a busy machine must not turn another failure into a timeout.
     """

@@ -2,20 +2,22 @@
 
 import math
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from records import SOURCE_LIMIT_BYTES, FailureKind, Progress
-from sandbox.dataset import Dataset
+from records import SOURCE_LIMIT_BYTES, FailureKind, HostFault, Progress
+from sandbox.dataset import Dataset, Rows
+from sandbox.receipt import Key
 from tests.sandbox.candidates import gate_probe, known_model, probe
 from tests.sandbox.fixtures import Measure
 
 
-def direct_bpb(dataset: Dataset) -> float:
+def direct_bpb(dataset: Dataset, split: Rows | None = None) -> float:
     """The score of the model with known weights, in float64 and without any code of the sandbox."""
-    rows = torch.from_numpy(np.array(dataset.rows("val"), np.int64))
+    rows = torch.from_numpy(np.array(dataset.rows("val") if split is None else split, np.int64))
     weights = torch.randn(dataset.vocab_size, dataset.vocab_size, generator=torch.Generator().manual_seed(7)).double()
     lengths = torch.from_numpy(dataset.token_bytes().astype(np.int64))
     nats, size = 0.0, 0
@@ -26,14 +28,19 @@ def direct_bpb(dataset: Dataset) -> float:
     return nats / (math.log(2) * size)
 
 
-def test_the_score_of_an_honest_run_is_that_of_its_weights(run: Measure, dataset: Dataset) -> None:
+def test_the_score_of_an_honest_run_is_that_of_its_weights(run: Measure, dataset: Dataset, state_dir: Path) -> None:
     phases: list[str] = []
     reports: list[Progress] = []
     measured = run(known_model(), on_phase=phases.append, on_progress=reports.append)
     assert measured.failure is None, measured
     assert measured.val_bpb == pytest.approx(direct_bpb(dataset), abs=1e-5)
     assert (measured.status, measured.exit_code, measured.num_params) == ("ok", 0, dataset.vocab_size**2)
-    assert phases == ["starting", "training", "scoring"]
+    assert phases == ["starting", "training", "scoring", "auditing"]
+    audit = measured.audit
+    assert audit is not None and (audit.level, audit.cuts, audit.mismatches) == ("screen", 64, 0)
+    assert measured.val_bpb == audit.claimed_bpb + audit.correction_bpb
+    assert measured.std_error_bpb is not None and measured.std_error_bpb < 1e-6
+    assert Key.of(state_dir).complaint(measured) is None
     assert (reports[0].step, reports[0].tokens, reports[0].loss) == (1, 4 * 32, 5.0)
     assert (measured.num_steps, measured.num_tokens) == (1, 4 * 32)
     assert measured.hashes.dataset == dataset.sha256
@@ -94,17 +101,96 @@ def test_the_hosts_clock_ends_a_run(run: Measure, source: str, says: str) -> Non
     assert failure is not None and (failure.kind, failure.message) == (FailureKind.TIMEOUT, says)
 
 
+HANG_UP = """import contextlib, os, socket, time
+        for descriptor in range(3, 64):
+            with contextlib.suppress(OSError):
+                socket.socket(fileno=os.dup(descriptor)).shutdown(socket.SHUT_RDWR)
+        time.sleep(60)"""
+
+
 @pytest.mark.parametrize(
-    ("source", "kind"),
+    ("forward", "kind", "says"),
     [
-        (known_model(forward="return self.table(tokens) * float('nan')"), FailureKind.INVALID),
-        (known_model(forward="return self.table(tokens)[:, :, :7]"), FailureKind.CRASH),
+        ("return self.table(tokens) * float('nan')", "invalid", "row 0, position 0: the loss is nan"),
+        ("return self.table(tokens).index_fill(2, torch.tensor(7), float('inf'))", "invalid", "position 0: the loss is nan"),
+        ("return self.table(tokens).index_fill(2, torch.arange(300), -float('inf'))", "invalid", "the loss is nan"),
+        ("x = self.table(tokens); x[5, 9] = float('nan'); return x", "invalid", "row 5, position 9: the loss is nan"),
+        ("return self.table(tokens)[:, :, :7]", "invalid", "rows 0–63: logits have shape [64, 32, 7], not [64, 32, 300]"),
+        ("return self.table(tokens)[:9]", "invalid", "rows 0–63: logits have shape [9, 32, 300], not [64, 32, 300]"),
+        ("return self.table(tokens).long()", "invalid", "rows 0–63: logits are torch.int64, not floating point"),
+        ("return self.table(tokens), None", "invalid", "rows 0–63: forward() returns tuple, not a tensor"),
+        ("raise ValueError('no')", "crash", "exit code 1 while scoring rows 0–63: ValueError: no"),
+        ("import os; os._exit(0)", "invalid", "rows 0–63: it ended instead of answering"),
+        (HANG_UP, "invalid", "rows 0–63: it hung up instead of answering"),
+        ("import time; time.sleep(60)", "timeout", "scoring took longer than 3 s; it was at rows 0–63"),
+        ("self.all = getattr(self, 'all', []) + [bytearray(300 * 2**20) for _ in range(4)]; return self.table(tokens)", "oom", "out of memory while scoring rows 0–63: the kernel killed it at its memory limit"),
+        ("assert len(tokens) == 64 and self.training is False; return self.table(tokens)", "", ""),
+        ("return self.table(tokens).half()", "", ""),
+        ("return self.table(tokens).index_fill(2, torch.tensor(299), -float('inf'))", "", ""),  # BOS, which is never counted
     ],
-    ids=["loss is not a number", "logits of a wrong shape"],
-)
-def test_a_model_that_cannot_be_scored_is_typed(run: Measure, source: str, kind: FailureKind) -> None:
-    failure = run(source).failure
+)  # fmt: skip
+def test_a_model_that_cannot_be_scored_is_typed_and_the_row_named(
+    run_once: Measure, forward: str, kind: str, says: str
+) -> None:
+    limits = {"score_s": 3.0} if kind == "timeout" else {"score_s": 60.0}
+    measured = run_once(known_model(forward=forward), limits=limits)
+    if not kind:
+        assert measured.failure is None, measured.failure
+        return
+    assert measured.failure is not None and measured.failure.kind == kind, measured.failure
+    assert says in measured.failure.message
+
+
+def test_the_second_process_fails_typed_too(run_once: Measure) -> None:
+    """It is the one without the memory of having been asked before, and with a row that ends in other text."""
+    find = "import sys\n        frame = sys._getframe()\n        while 'question' not in frame.f_locals: frame = frame.f_back\n        "
+    tell = (
+        "if frame.f_locals['question']['ask'] == 'logits': raise ValueError('blind')\n        return self.table(tokens)"
+    )
+    claims_only = find + tell
+    failure = run_once(known_model(forward=claims_only)).failure
+    assert failure is not None and failure.kind == "crash"
+    assert "of the audit: ValueError: blind" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "says"),
+    [
+        (gate_probe("open('/out/model.safetensors', 'wb').write(b'x' * 99); time.sleep(2.5); start(); finish()"), "invalid", "written before the clock started"),
+        (gate_probe("start(); open('/out/model.safetensors', 'wb').write(b'x' * 99); finish()"), "invalid", "not a safetensors file"),
+        (known_model(train="prepare.start_clock()"), "crash", "start_clock() was called twice"),
+        (gate_probe("for i in range(20_000): say(type='ready')\ntime.sleep(60)"), "invalid", "gate: a second 'ready'"),
+        (gate_probe("for i in range(20_000): say(type='progress', step=i, tokens=0, loss=0.0)\ntime.sleep(60)"), "invalid", "gate: 'progress' before 'ready'"),
+        (gate_probe("start(); say(type='progress', step=-1, tokens=0, loss=0.0); time.sleep(60)"), "invalid", "not a message of the protocol"),
+        (gate_probe("start(); say(type='progress', step=1, tokens=0, loss=float('nan')); time.sleep(60)"), "invalid", "not a message of the protocol"),
+        (gate_probe("start(); gate.sendall(b'\\0' * 10_000_000); time.sleep(60)"), "invalid", "a line of more than 4096 bytes"),
+        (gate_probe("say(type='ready'); gate.shutdown(socket.SHUT_RDWR); time.sleep(60)"), "timeout", "no complete weights"),
+        (gate_probe("start(); finish(); say(type='done')\nraise SystemExit(3)"), "no_submit", "it said it was done but left no model.safetensors"),
+    ],
+    ids=[
+        *("weights before go", "junk after go", "clock twice", "ready flood", "progress flood before ready", "negative step"),
+        *("loss is NaN", "a flood of zeros", "hangs up after ready", "done twice, without weights"),
+    ],
+)  # fmt: skip
+def test_the_clock_and_the_gate_end_typed(run_once: Measure, source: str, kind: str, says: str) -> None:
+    failure = run_once(source, limits={"grace_s": 3.0}).failure
     assert failure is not None and failure.kind == kind, failure
+    assert says in failure.message
+
+
+def test_the_test_split_is_touched_after_a_note_of_it_and_never_otherwise(run_once: Measure, dataset: Dataset) -> None:
+    notes: list[str] = []
+    assert run_once(known_model()).split == "val"
+    measured = run_once(known_model(), unseal=notes.append)
+    assert measured.failure is None and measured.split == "test"
+    assert notes == [f"test split of dataset {dataset.sha256[:12]} read"]
+    assert measured.val_bpb == pytest.approx(direct_bpb(dataset, dataset.unsealed(notes.append)), abs=1e-5)
+
+    def full_disk(what: str) -> None:
+        raise HostFault("no note can be made")
+
+    refused = run_once(known_model(), unseal=full_disk)
+    assert refused.val_bpb is None and refused.failure is not None and refused.failure.message == "no note can be made"
 
 
 def test_a_cancelled_run_ends_as_a_host_error(run: Measure) -> None:

@@ -110,9 +110,11 @@ def test_another_gpu_of_the_machine_is_out_of_reach(
 
 def test_a_model_is_trained_and_scored_on_the_gpu(run: Measure, gpu: Device, dataset: Dataset) -> None:
     limits = {"memory_bytes": 16 * 2**30, "startup_s": 120.0}
-    measured = run(known_model(), device=gpu, limits=limits)
+    measured = run(known_model(train="import time; time.sleep(2)"), device=gpu, limits=limits, budget_s=4)
     assert measured.failure is None, measured
     assert measured.val_bpb == pytest.approx(direct_bpb(dataset), abs=1e-4)
+    assert measured.gpu is not None and measured.gpu.uuid == gpu.id
+    assert measured.gpu.least_sm_clock_mhz is not None and measured.gpu.driver
 
 
 LEAVES = {
