@@ -160,6 +160,8 @@ class Audit(Record):
     """Chance that these cuts would have met the hardest lie worth `lie_bpb`, had there been one."""
     claims_sha256: str
     """Of the claims, which were complete before the seed was drawn."""
+    caches_dropped: bool = False
+    """The kernel's cache of files was emptied between the claims and the audit; only root can do that."""
     seed: str
     """From which cuts and fillers follow, hexadecimal."""
 

@@ -305,9 +305,13 @@ class Job:
             on_phase: as in `measure`.
             preview: for its author: with random weights instead of trained ones, and a mismatch is looked into.
         """
-        lab, dataset = readable_folder(folder / "score-lab"), self.dataset
-        self.write_lab(lab, token_bytes=rows.itemsize, scrambled=preview)
-        write_readable(lab / "score.py", INSIDE.read_bytes())
+        dataset = self.dataset
+        for phase in ("claim", "audit"):
+            # Each its own files: what one process does to the kernel's cache of a file, another could notice.
+            lab = readable_folder(folder / f"lab-{phase}")
+            self.write_lab(lab, token_bytes=rows.itemsize, scrambled=preview)
+            write_readable(lab / "score.py", INSIDE.read_bytes())
+            shutil.copytree(folder / "weights", folder / f"weights-{phase}")
         text, size = Text(rows, dataset.token_bytes()), batch_rows(dataset.max_seq_len, dataset.vocab_size, self.device)
         exam = Exam(text, dataset.rows("train"), size, self.rigour)
         started = time.monotonic()
@@ -318,10 +322,10 @@ class Job:
             notes.claim_s = time.monotonic() - started
             on_phase("auditing")
             full = full_audit(text.bits_per_byte(total(claims, text)))
-            count = exam.cuts_needed(claims, full)
+            count, dropped = exam.cuts_needed(claims, full), full and forget_files()
             with self.at_work(auditor, notes, passes=count / len(rows)) as respondent:
                 try:
-                    return exam.audit(respondent, claims, count, full)
+                    return exam.audit(respondent, claims, count, full, dropped)
                 except Caught as caught:
                     raise exam.look_into(caught, respondent) if preview else caught from None
 
@@ -329,7 +333,8 @@ class Job:
     def scorer(self, folder: Path, phase: str) -> Iterator[Scorer]:
         """A container that waits to be asked; nothing of the candidate's runs in it yet."""
         gate_dir = readable_folder(folder / f"gate-{phase}")
-        mounts = (Mount(folder / "score-lab", "/lab"), Mount(folder / "weights", "/weights"), Mount(gate_dir, "/gate"))
+        lab, weights = folder / f"lab-{phase}", folder / f"weights-{phase}"
+        mounts = (Mount(lab, "/lab"), Mount(weights, "/weights"), Mount(gate_dir, "/gate"))
         with (
             self.profile(phase, "score.py", self.limits, *mounts) as profile,
             Respondent(gate_dir, self.cancel) as respondent,
@@ -387,6 +392,15 @@ class Job:
             tokenizer=self.dataset.tokenizer_sha256,
             scorer=scorer_sha256(),
         )
+
+
+def forget_files() -> bool:
+    """Empty the kernel's cache of files and names, through which a process could leave word for a later one; if we may."""
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        return False
+    return True
 
 
 def _link_or_copy(source: Path, target: Path) -> Path:

@@ -131,7 +131,9 @@ class Exam:
             return needed(hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb)), self.rigour.power)
         return self.rigour.screen_cuts or max(64, len(claims) // 16)
 
-    def audit(self, respondent: Respondent, claims: Nats, count: int, full: bool) -> Score:
+    def audit(
+        self, respondent: Respondent, claims: Nats, count: int, full: bool, caches_dropped: bool = False
+    ) -> Score:
         """Ask again at drawn positions, without what comes after them.
 
         Args:
@@ -139,6 +141,7 @@ class Exam:
             claims: what another one claimed, [N, T]. They are made, so the cuts may be drawn.
             count: draws.
             full: these are the cuts that are required to merge.
+            caches_dropped: for the record.
 
         Raises:
             Faulted: it failed at that, or what it says is not what was claimed.
@@ -162,6 +165,7 @@ class Exam:
             correction_bpb=self.text.bits_per_byte(found.correction_nats),
             lie_bpb=self.rigour.lie_bpb,
             power=chance(mass, count),
+            caches_dropped=caches_dropped,
             claims_sha256=hashlib.sha256(claims.tobytes()).hexdigest(),
             seed=seed,
         )

@@ -101,6 +101,45 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     assert lines[0].split("\t") == ["commit", "val_bpb", "memory_gb", "status", "description"]
     assert len(lines) >= 4 and all(len(line.split("\t")) == 5 for line in lines)
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
+    assert touches_of_the_test_split(lab) == []
+    the_morning_after(lab, baseline["id"])
+
+
+def the_morning_after(lab: Path, id: int) -> None:
+    """What a person does with a night: check a receipt, measure again, look at the sealed split."""
+    shown = run(lab, "receipt", "show", str(id))
+    (lab / "receipt.json").write_text(shown.stdout)
+    verified = run(lab, "receipt", "verify", "receipt.json")
+    assert verified.returncode == 0 and "signed with key" in verified.stdout, verified.stderr
+    (lab / "receipt.json").write_text(shown.stdout.replace('"val_bpb": ', '"val_bpb": 0'))
+    assert run(lab, "receipt", "verify", "receipt.json").returncode == 2
+    (lab / "receipt.json").write_text(shown.stdout.replace('"data_seed": ', '"data_seed": 1'))
+    refused = run(lab, "receipt", "verify", "receipt.json")
+    assert refused.returncode == 6 and "not what was signed" in refused.stdout
+
+    receipt = json.loads(shown.stdout)
+    assert receipt["audit"]["level"] == "full" and receipt["audit"]["power"] >= 0.99
+    replayed = run(lab, "ledger", "replay", str(id), "--runs", "2", "--json")
+    assert replayed.returncode in (0, 6), replayed.stderr
+    result = json.loads(replayed.stdout)
+    assert result["within_noise"] is (abs(result["difference_bpb"]) <= result["bound_bpb"])
+    assert [m["seed"] for m in result["runs"]] == [receipt["seed"]] * 2 and result["changed"] == []
+    assert {m["hashes"]["source"] for m in result["runs"]} == {receipt["hashes"]["source"]}
+
+    assert touches_of_the_test_split(lab) == []
+    headline = run(lab, "report", "--test", "--runs", "1")
+    assert headline.returncode == 0 and "sealed test split" in headline.stdout, headline.stderr
+    assert len(touches_of_the_test_split(lab)) == 2
+    (lab / ".autoresearch" / "receipt.key").unlink()
+    assert run(lab, "ledger", "replay", str(id)).returncode == 3
+    assert left_behind(lab) == []
+
+
+def touches_of_the_test_split(lab: Path) -> list[str]:
+    """The ledger's events about it."""
+    with open_redis(lab / ".autoresearch") as server:
+        events = Ledger(server.client, Ledger.campaigns(server.client)[-1]).events()
+    return [event.detail for event in events if event.kind == "test split"]
 
 
 def test_docker_and_a_ray_cluster_that_is_already_started_serve_as_well(tmp_path: Path, docker_daemon: str) -> None:

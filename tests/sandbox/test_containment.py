@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sandbox.dataset import Dataset
+from sandbox.device import find_device
 from sandbox.engines import Engine
-from sandbox.profile import UIDS
+from sandbox.measure import measure
+from sandbox.profile import UIDS, Limits
 from tests.sandbox.candidates import gate_probe, probe
-from tests.sandbox.fixtures import Measure
+from tests.sandbox.fixtures import ROOT, Measure
 from tests.sandbox.traces import traces
 
 PROBE = """
@@ -181,3 +185,55 @@ def test_nothing_is_left_of_a_run(run: Measure, engine: Engine, state_dir: Path,
 def count_descriptors() -> int:
     gc.collect()  # closes the connections that the Docker SDK has let go of
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+SEARCH = """
+import mmap, pathlib, stat
+
+def holds(path):
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size < len(NEEDLES[0]):
+        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return any(view.find(needle) >= 0 for needle in NEEDLES)
+
+def found(root):
+    seen = {"looked": 0, "found": []}
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if folder != "/" or name not in ("proc", "sys")]
+        for name in files:
+            try:
+                seen["looked"] += 1
+                if holds(os.path.join(folder, name)):
+                    seen["found"].append(os.path.join(folder, name))
+            except (OSError, ValueError):
+                pass
+    return seen
+"""
+
+
+@pytest.mark.timeout(600)
+def test_of_everything_that_can_be_read_before_go_nothing_holds_training_text(
+    runc: Engine, state_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same search finds it in /data once the clock runs; validation and test text are not there even then."""
+    folder = tmp_path_factory.mktemp("secret")
+    rng = np.random.default_rng(0)
+    words = ["".join(map(chr, rng.integers(97, 123, 8))) for _ in range(3000)]
+    for i in range(300):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(words, 500)))
+    command = [sys.executable, str(ROOT / "prepare.py"), "--corpus", "local", str(folder), "--profile", "cpu"]
+    knobs = ["--max-seq-len", "32", "--vocab-size", "300", "--eval-tokens", "32768", "--out", str(folder / "set")]
+    subprocess.run([*command, *knobs], cwd=folder, check=True, capture_output=True)
+    dataset = Dataset.open(folder / "set")
+    splits = {"train": dataset.rows("train"), "val": dataset.rows("val"), "test": dataset.unsealed(lambda _: None)}
+    needles = [np.array(rows[0]).tobytes() for rows in splits.values()] + [words[0].encode()]
+    listed = [needle.hex() for needle in needles]  # or it would find its own source
+    code = f"NEEDLES = [bytes.fromhex(n) for n in {listed}]\n{SEARCH}\nbefore = found('/')\nstart()\nprint(json.dumps([before, found('/data')]))"
+    limits = Limits(cpus=2, memory_bytes=2**30, tmp_bytes=2**20, out_bytes=2**20, startup_s=240.0, grace_s=30.0)
+    measured = measure(gate_probe(code), dataset, runc, budget_s=1.0, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
+    before, after = json.loads(measured.log_tail)
+    assert before["looked"] > 5000 and before["found"] == []
+    assert after["found"] == ["/data/train.bin"]
+    rows = splits["train"]
+    assert all(needle not in np.array(rows).tobytes() for needle in needles[1:])
