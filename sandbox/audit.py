@@ -213,15 +213,16 @@ def least_mass(honest: Nats, text: Text, worth_nats: float) -> float:
         best = best[:, : int(np.searchsorted(np.cumsum(best[1]), worth_nats)) + 1]
     _, worths, paid = best
     # Of the last position only as much as is still missing: so it is a bound for every set of whole positions.
-    last = min(1.0, max(0.0, (worth_nats - worths[:-1].sum()) / worths[-1]))
+    missing = worth_nats - float(worths[:-1].sum())
+    last = min(1.0, missing / float(worths[-1])) if worths[-1] > 0 else 1.0
     return float(paid[:-1].sum() + last * paid[-1]) / mass
 
 
 def chance(mass: float, count: int) -> float:
     """That at least one of `count` draws meets what one draw meets with the chance `mass`."""
-    return -math.expm1(count * math.log1p(-mass))
+    return 1.0 if mass >= 1 else -math.expm1(count * math.log1p(-mass))
 
 
 def needed(mass: float, power: float) -> int:
     """Draws that meet it with a chance of at least `power`."""
-    return math.ceil(math.log1p(-power) / math.log1p(-mass))
+    return 1 if mass >= 1 else math.ceil(math.log1p(-power) / math.log1p(-mass))

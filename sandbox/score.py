@@ -127,9 +127,12 @@ class Exam:
 
     def cuts_needed(self, claims: Nats, full: bool) -> int:
         """How many cuts the audit takes."""
-        if full:
-            return needed(hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb)), self.rigour.power)
-        return self.rigour.screen_cuts or max(64, len(claims) // 16)
+        screen = self.rigour.screen_cuts or max(64, len(claims) // 16)
+        if not full:
+            return screen
+        # Claims of next to nothing leave no room for lies of that worth, and would need hardly any cuts.
+        lie = hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb))
+        return max(screen, needed(lie, self.rigour.power))
 
     def audit(
         self, respondent: Respondent, claims: Nats, count: int, full: bool, caches_dropped: bool = False

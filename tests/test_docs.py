@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sandbox.profile import Control
 from tests.redteam.attacks import ATTACKS
+from tests.redteam.gallery import read_cheats
 
 ROOT = Path(__file__).parents[1]
 THREATS = (ROOT / "docs" / "threat-model.md").read_text()
@@ -25,3 +26,9 @@ def test_the_threat_model_lists_every_attack_and_no_other() -> None:
     listed = set(re.findall(r"`(\w+)`", THREATS.partition("## The attacks")[2].partition("names for each")[2]))
     assert listed == set(ATTACKS)
     assert f"**{len(ATTACKS)} attacks**" in THREATS
+
+
+def test_the_documents_count_the_cheats() -> None:
+    count = len(read_cheats())
+    assert f"**{count} cheats**" in THREATS
+    assert f"{count} cheats, what the original's harness would have believed" in (ROOT / "README.md").read_text()

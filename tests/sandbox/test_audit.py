@@ -241,4 +241,6 @@ def test_of_a_lie_worth_more_than_everything_any_is_meant() -> None:
     text = some_text(4, 8)
     honest = losses_of(text, 0)
     assert 0 < hardest_lie(honest, text, 1e9) == least_mass(honest, text, 1e9) <= 10
+    nothing = np.zeros_like(honest)
+    assert chance(hardest_lie(nothing, text, 1.0), 1) == 1.0 and needed(hardest_lie(nothing, text, 1.0), 0.99) == 1
     assert needed(0.5, 0.99) == 7 and chance(0.5, 7) == pytest.approx(1 - 0.5**7)
