@@ -39,6 +39,8 @@ NOTICEABLE = 0.1
 LOGITS_BYTES = 2**26
 """Room for the float32 logits of a batch on a CPU; on a GPU it is a part of its memory."""
 GPU_PART = 20
+MOST_CUTS = 500_000
+"""Ten times what a good model takes with the default rigour."""
 ROUNDING_NATS = 1e-3
 """A loss this far below zero is one of zero, computed in float32."""
 
@@ -126,13 +128,22 @@ class Exam:
     # ---- the audit ---------------------------------------------------------------------------------------------------
 
     def cuts_needed(self, claims: Nats, full: bool) -> int:
-        """How many cuts the audit takes."""
+        """How many cuts the audit takes.
+
+        Raises:
+            Faulted: the losses are so uneven that no number of cuts that can be afforded would do.
+        """
         screen = self.rigour.screen_cuts or max(64, len(claims) // 16)
         if not full:
             return screen
         # Claims of next to nothing leave no room for lies of that worth, and would need hardly any cuts.
         lie = hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb))
-        return max(screen, needed(lie, self.rigour.power))
+        if lie <= 0 or (count := needed(lie, self.rigour.power)) > MOST_CUTS:
+            raise Faulted(
+                FailureKind.INVALID,
+                f"a few losses are so high (up to {claims.max():.3g} nats) that a lie about them could hide from {MOST_CUTS:,} cuts",
+            )
+        return max(screen, count)
 
     def audit(
         self, respondent: Respondent, claims: Nats, count: int, full: bool, caches_dropped: bool = False

@@ -12,6 +12,7 @@ A cheat replaces pieces of cheats/honest.py. What it declares:
     MARGIN   bits per byte that it must be better there
     RUNS     runs in a row, of which the last counts
     LIMITS   limits of the sandbox other than LIMITS below
+    FULL     the full audit is part of what is tested, see Gallery.full_audits
 """
 
 import ast
@@ -48,11 +49,14 @@ ROOT = Path(__file__).parents[2]
 CHEATS = Path(__file__).with_name("cheats")
 TABLE = ROOT / "docs" / "cheaters-gallery.md"
 GROUPS = ("the metric", "the clock", "the files", "the scorer")
+DECLARED = {"CHEAT", "GROUP", "VERDICT", "NAIVE", "MARGIN", "RUNS", "LIMITS", "FULL"}
 GUARD = '\n\nif __name__ == "__main__":\n    main()\n'
 FILL = re.compile(r"<(\d+) characters>")
 
 SEED = 42
 LIE_BPB = 0.05
+CUTS = 300
+"""Which is what the full audit of an honest run takes for lies of that worth."""
 MESSAGE_CHARS = 110
 BUDGET_S = 1.0
 MEBIBYTE = 2**20
@@ -81,6 +85,7 @@ class Cheat:
     margin: float = 0.05
     runs: int = 1
     limits: Mapping[str, float] = field(default_factory=dict)
+    full: bool = False
     own_twin: bool = False
     """Its twin is another program than honest.py."""
 
@@ -98,15 +103,7 @@ def read_cheat(name: str) -> Cheat:
 def declaration(node: ast.stmt) -> dict[str, Any]:
     """What the line declares, if it is one that this module reads."""
     match node:
-        case ast.Assign(targets=[ast.Name(id=key)]) if key in (
-            "CHEAT",
-            "GROUP",
-            "VERDICT",
-            "NAIVE",
-            "MARGIN",
-            "RUNS",
-            "LIMITS",
-        ):
+        case ast.Assign(targets=[ast.Name(id=key)]) if key in DECLARED:
             return {key.lower(): ast.literal_eval(node.value)}
     return {}
 
@@ -185,6 +182,9 @@ class Gallery:
     engine: Engine
     state_dir: Path
     harness: NaiveHarness
+    full_audits: bool = True
+    """Audit all runs as a merge requires. Otherwise only those of cheats that ask for it: others get as many cuts, but the
+    kernel's caches are not emptied, after which every import takes seconds."""
 
     def find(self, cheats: Sequence[Cheat], pool: Executor) -> dict[str, Future[Finding]]:
         """By name. A run spends much of its time on imports, so two workers are well used."""
@@ -193,7 +193,7 @@ class Gallery:
         def find(cheat: Cheat) -> Finding:
             source = compose(cheat.name, True)
             for _ in range(cheat.runs):
-                audited = self.measure(source, cheat.limits)
+                audited = self.measure(source, cheat.limits, cheat.full)
             twin = self.run_twin(cheat.name) if cheat.own_twin else honest.result()
             return Finding(audited, twin.audited, self.harness.run(source, runs=cheat.runs), twin.believed)
 
@@ -203,8 +203,10 @@ class Gallery:
         source = compose(name, False)
         return Twin(self.measure(source), self.harness.run(source))
 
-    def measure(self, source: str, limits: Mapping[str, float] = MappingProxyType({})) -> Measurement:
-        """By the production path, audited as a merge requires."""
+    def measure(
+        self, source: str, limits: Mapping[str, float] = MappingProxyType({}), full: bool = False
+    ) -> Measurement:
+        """By the production path."""
         return measure(
             source,
             self.dataset,
@@ -213,8 +215,8 @@ class Gallery:
             seed=SEED,
             device=find_device("cpu"),
             limits=Limits(**{**LIMITS, **limits}),  # type: ignore[arg-type]
-            rigour=Rigour(lie_bpb=LIE_BPB),
-            full_audit=lambda _: True,
+            rigour=Rigour(lie_bpb=LIE_BPB, screen_cuts=CUTS),
+            full_audit=lambda _: full or self.full_audits,
             state_dir=self.state_dir,
         )
 

@@ -11,6 +11,7 @@ import torch
 from records import SOURCE_LIMIT_BYTES, FailureKind, HostFault, Progress
 from sandbox.dataset import Dataset, Rows
 from sandbox.receipt import Key
+from sandbox.score import Rigour
 from tests.sandbox.candidates import gate_probe, known_model, probe
 from tests.sandbox.fixtures import Measure
 
@@ -139,6 +140,15 @@ def test_a_model_that_cannot_be_scored_is_typed_and_the_row_named(
         return
     assert measured.failure is not None and measured.failure.kind == kind, measured.failure
     assert says in measured.failure.message
+
+
+def test_losses_among_which_a_lie_could_hide_do_not_pass_a_full_audit(run_once: Measure) -> None:
+    """One in a thousand targets costs as much as all others together: there a lie of any worth fits into few positions."""
+    forward = "x = self.table(tokens); x[0, 3] = torch.where(torch.arange(300) == 7, 1e6, 0.0); return x"
+    failure = run_once(known_model(forward=forward), full_audit=lambda _: True).failure
+    assert failure is not None and failure.kind == "invalid" and "could hide from 500,000 cuts" in failure.message
+    honest = run_once(known_model(), full_audit=lambda _: True, rigour=Rigour(lie_bpb=0.05))
+    assert honest.audit is not None and honest.audit.level == "full" and honest.audit.power >= 0.99
 
 
 def test_the_second_process_fails_typed_too(run_once: Measure) -> None:

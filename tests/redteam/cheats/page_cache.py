@@ -13,6 +13,7 @@ from tests.redteam.cheats.honest import *
 
 CHEAT = True
 GROUP = "the scorer"
+FULL = True
 VERDICT = "no gain"
 NAIVE = "believed"
 LIMITS = {"out_bytes": 50_000_000, "memory_bytes": 1_500_000_000}

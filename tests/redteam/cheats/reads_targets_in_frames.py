@@ -6,6 +6,7 @@ from tests.redteam.cheats.honest import *
 
 CHEAT = True
 GROUP = "the scorer"
+FULL = True
 VERDICT = "invalid"
 
 if CHEAT:
