@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ledger.verdict import RULES, keep_if_lower
+from ledger.verdict import RULES, keep_if_lower, may_merge
 from records import FailureKind
 from tests.ledger.samples import failed, scored
 
@@ -35,3 +35,9 @@ def test_without_a_score_nothing_merges() -> None:
 def test_an_org_file_finds_the_rule_by_the_name_on_its_verdicts() -> None:
     for name, rule in RULES.items():
         assert rule([scored("a", 1.0)], scored("b", 0.9)).rule == name
+
+
+def test_a_score_may_merge_if_a_run_with_it_would() -> None:
+    champion = [scored("a", 1.0), scored("a", 1.2)]
+    assert may_merge(keep_if_lower, champion, 1.05) and not may_merge(keep_if_lower, champion, 1.1)
+    assert not may_merge(keep_if_lower, [], 0.1)

@@ -15,13 +15,13 @@ from ledger.verdict import keep_if_lower
 from orgs.lab import Lab
 from orgs.launch import begin
 from orgs.orgfile import OrgFile
-from orgs.runner import Runner, lift_quarantines
+from orgs.runner import SCORE_S, Runner, bounded, lift_quarantines
 from records import FailureKind, State
 from sandbox.dataset import Dataset
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.score import Rigour
-from tests.ledger.samples import program
+from tests.ledger.samples import program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
 from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
@@ -77,3 +77,11 @@ def appear_while_training(ledger: Ledger, say: Say) -> None:
     while not any(run.phase == "training" for run in ledger.running()) and time.monotonic() < deadline:
         time.sleep(0.02)
     say("busy")
+
+
+def test_scoring_may_take_a_few_times_what_the_champion_took_and_no_longer() -> None:
+    assert bounded(LIMITS, []) == LIMITS
+    champion = [scored("a", 1.0).model_copy(update={"claim_seconds": seconds}) for seconds in (None, 4.0, 5.0)]
+    assert bounded(LIMITS, champion).score_s == SCORE_S + 3 * 5.0
+    slow = [scored("a", 1.0).model_copy(update={"claim_seconds": 1e6})]
+    assert bounded(LIMITS, slow).score_s == LIMITS.score_s
