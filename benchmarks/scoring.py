@@ -35,7 +35,6 @@ from sandbox.score import Rigour, batch_rows  # noqa: E402
 
 PLAIN = """
 import json, sys, time
-started = time.monotonic()
 import numpy as np, torch
 from safetensors.torch import load_file
 import prepare, train

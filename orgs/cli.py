@@ -46,7 +46,8 @@ from orgs.report import (
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
-from sandbox.device import find_device
+from sandbox.device import Device, find_device
+from sandbox.engines import Engine
 from sandbox.failure import Faulted
 from sandbox.measure import measure, preview
 from sandbox.profile import Limits
@@ -128,9 +129,7 @@ def run(
     text = read_source(source)
     data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
     target = find_device(device)
-    with err.status("checking the sandbox"):
-        chosen = ready_engine(engine, target, state_dir=lab.state, image=image, runtime=runtime, strict=strict)
-    sweep([chosen], lab.state)
+    chosen = checked_engine(lab, engine, target, image=image, runtime=runtime, strict=strict)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
         phase = "starting"
 
@@ -186,9 +185,7 @@ def audit(
     text = read_source(source)
     data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
     target = find_device(device)
-    with err.status("checking the sandbox"):
-        chosen = ready_engine(engine, target, state_dir=lab.state, image=image, runtime=runtime, strict=False)
-    sweep([chosen], lab.state)
+    chosen = checked_engine(lab, engine, target, image=image, runtime=runtime, strict=False)
     with cancelled_by_signals() as cancel, err.status("asking the model"):
         try:
             found = preview(text, data, chosen, rows=rows, cuts=cuts, device=target, state_dir=lab.state, cancel=cancel)
@@ -471,6 +468,16 @@ def read_source(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
+
+
+def checked_engine(
+    lab: Lab, name: str, device: Device, *, image: str | None, runtime: str | None, strict: bool
+) -> Engine:
+    """An engine that holds, and nothing left of runs that died. As sandbox.ready, saying what takes a moment."""
+    with err.status("checking the sandbox"):
+        engine = ready_engine(name, device, state_dir=lab.state, image=image, runtime=runtime, strict=strict)
+    sweep([engine], lab.state)
+    return engine
 
 
 def again(

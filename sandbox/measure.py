@@ -321,11 +321,11 @@ class Job:
                 claims = exam.collect_claims(respondent)
             notes.claim_s = time.monotonic() - started
             on_phase("auditing")
-            full = full_audit(text.bits_per_byte(total(claims, text)))
-            count, dropped = exam.cuts_needed(claims, full), full and forget_files()
-            with self.at_work(auditor, notes, passes=count / len(rows)) as respondent:
+            plan = exam.plan(claims, full_audit(text.bits_per_byte(total(claims, text))))
+            dropped = plan.full and forget_files()
+            with self.at_work(auditor, notes, passes=plan.cuts / len(rows)) as respondent:
                 try:
-                    return exam.audit(respondent, claims, count, full, dropped)
+                    return exam.audit(respondent, claims, plan, dropped)
                 except Caught as caught:
                     raise exam.look_into(caught, respondent) if preview else caught from None
 

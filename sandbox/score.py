@@ -61,6 +61,16 @@ class Rigour:
     """Of a run that is not going to merge; None: a sixteenth of the rows, at least 64."""
 
 
+class Plan(NamedTuple):
+    """Of an audit."""
+
+    cuts: int
+    full: bool
+    """They are the cuts that are required to merge."""
+    mass: float
+    """Chance that one of them meets the hardest lie."""
+
+
 class Score(NamedTuple):
     bpb: float
     std_error_bpb: float
@@ -127,34 +137,35 @@ class Exam:
 
     # ---- the audit ---------------------------------------------------------------------------------------------------
 
-    def cuts_needed(self, claims: Nats, full: bool) -> int:
+    def plan(self, claims: Nats, full: bool) -> Plan:
         """How many cuts the audit takes.
+
+        Args:
+            claims: [N, T].
+            full: as many as a merge requires.
 
         Raises:
             Faulted: the losses are so uneven that no number of cuts that can be afforded would do.
         """
+        mass = hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb))
         screen = self.rigour.screen_cuts or max(64, len(claims) // 16)
         if not full:
-            return screen
+            return Plan(screen, full, mass)
         # Claims of next to nothing leave no room for lies of that worth, and would need hardly any cuts.
-        lie = hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb))
-        if lie <= 0 or (count := needed(lie, self.rigour.power)) > MOST_CUTS:
+        if mass <= 0 or (count := needed(mass, self.rigour.power)) > MOST_CUTS:
             raise Faulted(
                 FailureKind.INVALID,
                 f"a few losses are so high (up to {claims.max():.3g} nats) that a lie about them could hide from {MOST_CUTS:,} cuts",
             )
-        return max(screen, count)
+        return Plan(max(screen, count), full, mass)
 
-    def audit(
-        self, respondent: Respondent, claims: Nats, count: int, full: bool, caches_dropped: bool = False
-    ) -> Score:
+    def audit(self, respondent: Respondent, claims: Nats, plan: Plan, caches_dropped: bool = False) -> Score:
         """Ask again at drawn positions, without what comes after them.
 
         Args:
             respondent: a process that has seen nothing of this split.
             claims: what another one claimed, [N, T]. They are made, so the cuts may be drawn.
-            count: draws.
-            full: these are the cuts that are required to merge.
+            plan: how many.
             caches_dropped: for the record.
 
         Raises:
@@ -162,23 +173,22 @@ class Exam:
         """
         seed = secrets.token_hex(16)
         rng = np.random.default_rng(int(seed, 16))
-        cuts = draw(weigh(claims, self.text), count, rng)
+        cuts = draw(weigh(claims, self.text), plan.cuts, rng)
         losses = self.collect_blind(respondent, cuts, rng)
         differences = np.abs(losses - claims[cuts.rows, cuts.positions])
         worst = int(differences.argmax())
         mismatches = int((differences > self.rigour.tolerance_nats).sum())
         found = estimate(claims, self.text, cuts, losses)
-        mass = hardest_lie(claims, self.text, self.text.nats(self.rigour.lie_bpb))
         audit = Audit(
-            level="full" if full else "screen",
-            cuts=count,
+            level="full" if plan.full else "screen",
+            cuts=plan.cuts,
             mismatches=mismatches,
             tolerance_nats=self.rigour.tolerance_nats,
             largest_difference_nats=float(differences[worst]),
             claimed_bpb=self.text.bits_per_byte(total(claims, self.text)),
             correction_bpb=self.text.bits_per_byte(found.correction_nats),
             lie_bpb=self.rigour.lie_bpb,
-            power=chance(mass, count),
+            power=chance(plan.mass, plan.cuts),
             caches_dropped=caches_dropped,
             claims_sha256=hashlib.sha256(claims.tobytes()).hexdigest(),
             seed=seed,
@@ -189,7 +199,7 @@ class Exam:
                 audit,
                 int(row),
                 int(position),
-                f"{mismatches} of {count} audited losses are not what was claimed: row {row}, position {position} changed when "
+                f"{mismatches} of {plan.cuts} audited losses are not what was claimed: row {row}, position {position} changed when "
                 f"the text after it changed (claimed {claims[row, position]:.3f} nats, {losses[worst]:.3f} without seeing it)",
             )
         bpb, std_error = self.text.bits_per_byte(found.nats), self.text.bits_per_byte(found.std_error_nats)
