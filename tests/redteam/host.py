@@ -84,7 +84,10 @@ def answer(server: socket.socket, kind: socket.SocketKind) -> None:
                 with server.accept()[0] as connection:
                     connection.sendall(b"secret")
             else:
-                server.sendto(b"secret", server.recvfrom(100)[1])
+                sender = server.recvfrom(100)[1]
+                if sender is None:  # nobody sent this: the socket is being closed
+                    return
+                server.sendto(b"secret", sender)
     except OSError:  # closed
         pass
 

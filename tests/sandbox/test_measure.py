@@ -39,7 +39,7 @@ def test_the_score_of_an_honest_run_is_that_of_its_weights(run: Measure, dataset
     assert phases == ["starting", "training", "scoring", "auditing"]
     audit = measured.audit
     assert audit is not None and (audit.level, audit.cuts, audit.mismatches) == ("screen", 64, 0)
-    assert measured.val_bpb == audit.claimed_bpb + audit.correction_bpb
+    assert measured.val_bpb == pytest.approx(audit.claimed_bpb + audit.correction_bpb, abs=1e-12)  # each is rounded
     assert measured.std_error_bpb is not None and measured.std_error_bpb < 1e-6
     assert Key.of(state_dir).complaint(measured) is None
     assert (reports[0].step, reports[0].tokens, reports[0].loss) == (1, 4 * 32, 5.0)
