@@ -8,7 +8,7 @@ from rich.text import Text
 
 from orgs.lab import Lab
 from orgs.orgfile import Data
-from records import BadInput, HostFault
+from records import BadInput, HostFault, MissingComponent, Refusal
 from sandbox.dataset import Dataset
 
 
@@ -17,7 +17,7 @@ def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
 
     Raises:
         BadInput: the corpus is unusable, or the files do not match their manifest.
-        MissingComponent: the org file names a prepared dataset, and it is not there.
+        MissingComponent: the org file names a prepared dataset, and it is not there; or a download, and no network.
         HostFault: the machine failed while building (disk full).
     """
     directory = lab.dataset(data)
@@ -25,9 +25,13 @@ def ensure_dataset(lab: Lab, data: Data, console: Console) -> Dataset:
         console.print(Text(f"preparing dataset {directory.name} (once)"))
         corpus = [data.corpus, *(str(path.expanduser()) for path in data.paths)]
         options = ["--profile", data.profile, "--out", str(directory)]
+        if data.shards is not None:
+            options += ["--shards", str(data.shards)]
         command = [sys.executable, "prepare.py", "--corpus", *corpus, *options]
         prepared = subprocess.run(command, cwd=lab.root, stdout=sys.stderr, check=False)
         if prepared.returncode != 0:
-            fault = HostFault if prepared.returncode == HostFault.exit_code else BadInput
-            raise fault(f"prepare.py did not make {directory.name}; its line above says why")
+            faults: dict[int, type[Refusal]] = {fault.exit_code: fault for fault in (MissingComponent, HostFault)}
+            raise faults.get(prepared.returncode, BadInput)(
+                f"prepare.py did not make {directory.name}; its line above says why"
+            )
     return Dataset.open(directory)

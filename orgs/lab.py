@@ -36,10 +36,12 @@ class Lab:
             raise BadInput(f"train.py is not UTF-8: {error}") from None
 
     def dataset(self, data: Data) -> Path:
-        """Folder of the dataset that an org file names; another set of paths is another dataset."""
+        """Folder of the dataset that an org file names; another set of paths or shards is another dataset."""
         if data.dataset is not None:
             return self.root / data.dataset.expanduser()
         name = f"{data.corpus}-{data.profile}"
+        if data.shards is not None:
+            name += f"-{data.shards}"
         if data.paths:
             paths = "\n".join(str(self.root / path.expanduser()) for path in data.paths)
             name += "-" + hashlib.sha256(paths.encode()).hexdigest()[:8]

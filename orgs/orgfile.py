@@ -42,19 +42,23 @@ class Roles(Section):
 
 
 class Data(Section):
-    corpus: Literal["python", "local"] = "python"
+    corpus: Literal["python", "local", "climbmix", "tinystories"] = "python"
     paths: list[Path] = []
     """Files and folders of a `local` corpus."""
+    shards: Annotated[int, Field(ge=1, le=6541)] | None = None
+    """Of climbmix, for training; as many as the profile suggests when absent."""
     profile: Literal["cpu", "small", "h100"] = "cpu"
     dataset: Path | None = None
-    """Folder of a dataset that prepare.py has made, in place of the three above."""
+    """Folder of a dataset that prepare.py has made, in place of the four above."""
 
     @model_validator(mode="after")
     def one_source(self) -> "Data":
         if self.dataset is not None and self.model_fields_set != {"dataset"}:
-            raise ValueError("dataset stands in place of corpus, paths and profile: give one or the other")
+            raise ValueError("dataset stands in place of corpus, paths, shards and profile: give one or the other")
         if self.dataset is None and (self.corpus == "local") != bool(self.paths):
             raise ValueError("paths belong to the corpus 'local', and it needs at least one")
+        if self.shards is not None and self.corpus != "climbmix":
+            raise ValueError("shards belong to the corpus 'climbmix'")
         return self
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import os
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +19,18 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
+import tiktoken
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import prepare
-from tests.components import require
+from data import corpora, download
+from data.profiles import PROFILES
+from data.splits import SPLITS
+from tests.data.hub import Hub, running_hub
+from tests.data.test_download import HASTY
 from tests.ground import ROOT, configure, copy_scripts, load, python, story, write_stories
 
 SEQ_LEN, VOCAB_SIZE = 32, 300
@@ -70,7 +75,10 @@ class Dataset(NamedTuple):
         return np.asarray(np.load(self.folder / "token_bytes.npy"))
 
     def encoding(self) -> Any:
-        return prepare.Tokenizer.from_json((self.folder / "tokenizer.json").read_text()).encoding()
+        fields = json.loads((self.folder / "tokenizer.json").read_text())
+        ranks = {token: rank for rank, token in enumerate(self.tokens)}
+        special = fields["special_tokens"]
+        return tiktoken.Encoding("set", pat_str=fields["pattern"], mergeable_ranks=ranks, special_tokens=special)
 
     def pieces(self, split: str) -> list[bytes]:
         """Text of what stands between two BOS, or between a BOS and the end of its row."""
@@ -169,7 +177,7 @@ def test_other_knobs_do_not_replace_a_dataset_unasked(copy: Dataset, capsys: pyt
 def test_the_manifest_has_every_knob_and_the_hash_of_every_file(dataset: Dataset) -> None:
     manifest = dataset.manifest
     assert manifest["knobs"] == KNOBS
-    assert not any(KNOBS.items() & profile.items() for profile in prepare.PROFILES.values())
+    assert not any(KNOBS.items() & profile.items() for profile in PROFILES.values())
     others = {path.name: path.read_bytes() for path in dataset.folder.iterdir() if path.name != "manifest.json"}
     hashes = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in others.items()}
     assert manifest["files"] == hashes
@@ -207,11 +215,71 @@ def test_every_kind_of_file_is_read(mixed: Dataset, suffix: str) -> None:
 
 @pytest.mark.parametrize("marker", [b"html", b"latin", b"field"])
 def test_a_file_of_another_kind_or_that_does_not_decode_is_left_out(mixed: Dataset, marker: bytes) -> None:
-    assert not any(marker in mixed.markers(split) for split in prepare.SPLITS)
+    assert not any(marker in mixed.markers(split) for split in SPLITS)
 
 
 def test_what_is_left_out_is_counted(mixed: Dataset) -> None:
-    assert mixed.manifest["skipped"] == {"undecodable": 4, "empty": 2}
+    skipped = mixed.manifest["skipped"]
+    assert (skipped["undecodable"], skipped["empty"]) == (4, 2)
+
+
+# ---- published corpora -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Has shards like those of climbmix and a file like that of tinystories; the current directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for number in (0, 1, 2, 6541, 6542):
+            hub.put(f"shard_{number:05}.parquet", parquet_file([f"{number}x{i}" for i in range(150)]))
+        hub.put("tinystories_gpt4_clean.parquet", parquet_file([f"{i}" for i in range(450)]))
+        yield hub
+
+
+def parquet_file(markers: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(arrow.table({"text": [story(marker) for marker in markers]}), buffer)
+    return buffer.getvalue()
+
+
+def test_shards_are_downloaded_once_and_the_last_two_are_held_out(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpora, "CLIMBMIX_SHA256", {})
+    command = ["--corpus", "climbmix", "--shards", "2", *FLAGS]
+    assert prepare.main(command) == 0
+    made = Dataset(Path(), Path(".autoresearch/datasets/climbmix-cpu"))
+    shards = {split: {marker.partition(b"x")[0] for marker in made.markers(split)} for split in SPLITS}
+    assert shards == {"train": {b"0", b"1"}, "val": {b"6542"}, "test": {b"6541"}}
+    assert not hub.gets("shard_00002.parquet")
+    before, asked = made.manifest, len(hub.asked)
+    assert prepare.main(command) == 0 and capsys.readouterr().out.count("verified") == 1
+    assert made.manifest == before and len(hub.asked) == asked
+
+
+def test_a_shard_that_is_not_the_pinned_one_is_refused(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = complaint(capsys, "--corpus", "climbmix", "--shards", 1, *FLAGS)
+    assert code == 4 and re.search("not the pinned (054ddbd98abf30d7|769fe59d108dfd2c)", line)
+    assert not Path(".autoresearch/datasets/climbmix-cpu").exists()
+
+
+def test_the_first_stories_are_held_out(hub: Hub) -> None:
+    assert prepare.main(["--corpus", "tinystories", *FLAGS]) == 0
+    made = Dataset(Path(), Path(".autoresearch/datasets/tinystories-cpu"))
+    train, val, test = ({int(marker) for marker in made.markers(split)} for split in SPLITS)
+    assert max(test) < min(val) and max(val) < min(train)
+
+
+def test_offline_a_download_is_something_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(download, "Patience", lambda: HASTY)
+    code, line = complaint(capsys, "--corpus", "tinystories", *FLAGS)
+    assert code == 3 and "cannot be reached" in line and "--corpus python" in line
 
 
 # ---- refusing --------------------------------------------------------------------------------------------------------
@@ -226,6 +294,9 @@ def test_what_is_left_out_is_counted(mixed: Dataset) -> None:
         (["small/page.html"], "unknown kind of file"),
         (["small/numbers.parquet"], "has no column `text`"),
         ([], "needs at least one PATH"),
+        (["small", "--shards", "2"], "--shards is for --corpus climbmix"),
+        (["--corpus", "python", "small"], "paths belong to --corpus local"),
+        (["--corpus", "climbmix", "--shards", "0"], "--shards must be from 1 to 6541"),
         (["small", "--vocab-size", "257"], "--vocab-size must be at least 258"),
         (["small", "--eval-tokens", "0"], "--eval-tokens must be above 0"),
         (["small", "--time-budget-s", "nan"], "--time-budget-s must be above 0"),
@@ -259,17 +330,6 @@ def test_unknown_options_and_values_are_named(flags: list[str], capsys: pytest.C
     assert flags[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
-    mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
-    require(mounted, "cannot mount a tmpfs (run as root, with CAP_SYS_ADMIN)")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_full_disk_is_the_machines_fault_and_leaves_nothing(
     dataset: Dataset, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,36 +354,18 @@ def test_a_failed_write_leaves_no_dataset_and_does_not_stop_the_next_run(dataset
 
 
 def test_no_story_is_told_in_two_splits(dataset: Dataset) -> None:
-    train, val, test = (dataset.markers(split) for split in prepare.SPLITS)
+    train, val, test = (dataset.markers(split) for split in SPLITS)
     assert train and val and test
     assert not (train & val or train & test or val & test)
-    documents = dataset.manifest["documents"]
-    assert sum(documents.values()) == len(list(dataset.texts.iterdir()))
-    assert all(count % 3 == 0 for count in documents.values()), "variants of a story stay together"
-
-
-@law
-@given(st.dictionaries(st.integers(0, 10**6), st.integers(0, 5), min_size=16, max_size=40))
-def test_every_document_has_one_place_and_its_variant_shares_it(changed: dict[int, int]) -> None:
-    originals = [story(str(number)) for number in changed]
-    variants = [story(str(number), changed=line) for number, line in changed.items()]
-    splits = prepare.split_documents(originals + variants, reserve_bytes=4000)
-    assert all(splits.values())
-    assert sorted(chain(*splits.values())) == sorted(originals + variants)
-    place = {text: split for split, texts in splits.items() for text in texts}
-    assert [place[text] for text in originals] == [place[text] for text in variants]
-
-
-def test_a_shared_licence_does_not_join_documents() -> None:
-    licence = "\n".join(f"condition {number} of the licence" for number in range(5))
-    documents = [f"{licence}\n{story(str(number))}" for number in range(50)]
-    assert prepare.group_documents(documents) == [[number] for number in range(50)]
+    documents, left_out = dataset.manifest["documents"], dataset.manifest["skipped"]["near_duplicate"]
+    assert sum(documents.values()) + left_out == len(list(dataset.texts.iterdir()))
+    assert 0 < left_out <= 2 * (documents["val"] + documents["test"]), "two variants of each story that is held out"
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", prepare.SPLITS)
+@pytest.mark.parametrize("split", SPLITS)
 def test_rows_begin_with_bos_and_are_full_of_tokens_of_the_text(dataset: Dataset, split: str) -> None:
     rows = dataset.rows(split)
     assert (rows[:, 0] == BOS_ID).all()
@@ -337,23 +379,6 @@ def test_almost_all_of_the_training_text_is_in_its_rows(dataset: Dataset) -> Non
     assert sum(map(len, dataset.pieces("train"))) > 0.95 * dataset.manifest["bytes"]["train"]
     kept = math.ceil(KNOBS["eval_tokens"] / SEQ_LEN)
     assert len(dataset.rows("val")) == len(dataset.rows("test")) == kept
-
-
-@law
-@given(st.lists(st.integers(0, 11), max_size=60))
-def test_packing_crops_only_at_the_end_of_a_row_and_repeats_nothing(lengths: list[int]) -> None:
-    tails = [np.arange(length, dtype=np.uint16) + 100 * number for number, length in enumerate(lengths)]
-    rows = prepare.pack_best_fit(tails, 12, bos_id=65535, dtype=np.dtype(np.uint16)).tolist()
-    assert all(len(row) == 12 and row[0] == 65535 for row in rows)
-    seen = []
-    for row in rows:
-        *inner, last = " ".join(map(str, row)).split("65535")[1:]
-        whole, end = [list(map(int, piece.split())) for piece in inner], list(map(int, last.split()))
-        assert all(piece == tails[piece[0] // 100].tolist() for piece in whole)
-        assert not end or end == tails[end[0] // 100].tolist()[: len(end)]
-        seen += [piece[0] for piece in [*whole, end] if piece]
-    assert len(set(seen)) == len(seen)
-    assert bool(rows) == (sum(length + 1 for length in lengths if length) >= 12)
 
 
 # ---- bytes -----------------------------------------------------------------------------------------------------------

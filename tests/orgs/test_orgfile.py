@@ -65,6 +65,8 @@ def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
         ('name = "a"\nprogram = "plan.md"', ["program", "plan.md"]),
         ('name = "a"\n[data]\ncorpus = "local"', ["data: paths belong to the corpus 'local'"]),
         ('name = "a"\n[data]\npaths = ["texts"]', ["data: paths belong to the corpus 'local'"]),
+        ('name = "a"\n[data]\nshards = 2', ["data: shards belong to the corpus 'climbmix'"]),
+        ('name = "a"\n[data]\ncorpus = "climbmix"\nshards = 0', ["data.shards"]),
         ('name = "a"\n[data]\ndataset = "d"\nprofile = "cpu"', ["data: dataset stands in place of corpus"]),
         ('name = "a', ["not TOML"]),
     ],
@@ -100,11 +102,23 @@ def test_another_set_of_paths_is_another_dataset(lab: Path) -> None:
 
     datasets = lab / ".autoresearch" / "datasets"
     assert folder('corpus = "python"') == datasets / "python-cpu"
+    assert folder('corpus = "climbmix"\nshards = 3') == datasets / "climbmix-cpu-3"
     assert folder('dataset = "made/by/hand"') == lab / "made/by/hand"
     local = 'corpus = "local"\npaths = ["a"]'
     assert folder(local) == folder(local.replace('"a"', f'"{lab}/a"'))
     assert len({folder(local), folder(local.replace('"a"', '"b"')), folder(local + '\nprofile = "small"')}) == 3
     assert folder(local).name.startswith("local-cpu-")
+
+
+def test_a_download_without_a_network_is_something_missing(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "prepare.py").write_bytes((ROOT / "prepare.py").read_bytes())
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    org = load(lab, 'name = "a"\n[data]\ncorpus = "tinystories"')
+    with pytest.raises(MissingComponent, match="its line above says why"):
+        ensure_dataset(Lab(lab), org.data, Console(quiet=True))
+    assert "127.0.0.1:9 cannot be reached" in capfd.readouterr().err
 
 
 def test_a_corpus_that_is_not_there_is_named(lab: Path, capfd: pytest.CaptureFixture[str]) -> None:
