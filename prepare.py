@@ -17,6 +17,7 @@ import math
 import os
 import socket
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -172,6 +173,7 @@ class _Settings(NamedTuple):
 def _settings() -> _Settings:
     beside = Path(__file__).with_name("config.json")
     if beside.exists():
+        _unpack_kernels()
         given = json.loads(beside.read_bytes())
         names = ("max_seq_len", "vocab_size", "budget_s", "device", "seed", "profile")
         return _Settings(*(given[name] for name in names))
@@ -263,6 +265,8 @@ def start_clock() -> Clock:
     if "AUTORESEARCH_GATE" in os.environ:
         socket_path = Path(os.environ["AUTORESEARCH_GATE"])  # /gate/gate.sock; /data and /out lie beside /gate
         _run.data, _run.out = socket_path.parents[1] / "data", socket_path.parents[1] / "out"
+        if _keeps_kernels():
+            _pack_kernels(_run.out)
         _run.gate = _Gate(socket_path)
         _run.gate.send(type="ready")
         go = _run.gate.receive("go")
@@ -279,13 +283,43 @@ def _running_clock() -> Clock:
     return _run.clock
 
 
+# ---- what the compiler made, from one start-up to the next -----------------------------------------------------------
+
+_KERNELS = "kernels.tar"
+
+
+def _keeps_kernels() -> bool:
+    """Whether this start-up is only for what it compiles: the host never says `go`."""
+    beside = Path(__file__).with_name("config.json")
+    return beside.exists() and bool(json.loads(beside.read_bytes()).get("keep_kernels"))
+
+
+def _pack_kernels(out: Path) -> None:
+    part = out / f"{_KERNELS}.part"
+    with tarfile.open(part, "w") as archive:
+        for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+            if Path(os.environ.get(name, "")).is_dir():
+                archive.add(os.environ[name])
+    part.rename(out / _KERNELS)
+
+
+def _unpack_kernels() -> None:
+    """Put what was compiled for the champion where the compiler looks, so that only changed graphs are compiled anew."""
+    archive = Path(os.environ.get("AUTORESEARCH_GATE", "/nowhere/gate.sock")).parents[1] / "cache" / _KERNELS
+    if archive.exists():
+        with tarfile.open(archive) as kernels:
+            kernels.extractall("/", filter="data")
+
+
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
 class Batches:
     """Endless (inputs, targets), int64 [batch_size, seq_len] each on `device`, in an order given by the seed.
 
-    Every epoch is a new permutation; a batch may span two of them.
+    Every epoch is a new permutation; a batch may span two of them. For a GPU the rows are gathered into one of two page-locked
+    buffers and copied from there without waiting. So ask for a batch as soon as the work on the last one is queued: the CPU
+    gathers it while the GPU computes.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int, device: str) -> None:
@@ -293,6 +327,8 @@ class Batches:
         """Passes begun over the training rows."""
         self._rows, self._batch_size, self._device = rows, batch_size, device
         self._order = self._shuffled(seed)
+        shape = (batch_size, rows.shape[1])
+        self._buffers = [_PinnedBuffer(shape) for _ in range(2)] if device == "cuda" else []
 
     def _shuffled(self, seed: int) -> Iterator[int]:
         while True:
@@ -303,14 +339,35 @@ class Batches:
         return self
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return to_device(self._rows[list(islice(self._order, self._batch_size))], self._device)
+        rows = self._rows[list(islice(self._order, self._batch_size))]
+        if not self._buffers:
+            return to_device(rows, self._device)
+        self._buffers.reverse()
+        return _split(self._buffers[0].send(rows))
+
+
+class _PinnedBuffer:
+    """Page-locked memory that the GPU copies rows from while the CPU goes on."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._tokens = torch.empty(shape, dtype=torch.int64, pin_memory=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def send(self, rows: Rows) -> torch.Tensor:
+        self._copied.synchronize()  # what was sent before has left
+        self._tokens.numpy()[:] = rows
+        tokens = self._tokens.to("cuda", non_blocking=True)
+        self._copied.record()
+        return tokens
 
 
 def to_device(rows: Rows, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Split rows into inputs and targets, int64 [rows, seq_len] each."""
-    tokens = torch.from_numpy(rows.astype(np.int64))
-    if device == "cuda":
-        tokens = tokens.pin_memory().to(device, non_blocking=True)
+    return _split(torch.from_numpy(rows.astype(np.int64)).to(device))
+
+
+def _split(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # Two tensors that share no memory: who may write to the inputs must not reach the targets.
     return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
@@ -431,6 +488,7 @@ def summarise(model: torch.nn.Module, training_s: float, depth: int, flops_per_t
     tokens = json.loads((directory / "tokenizer.json").read_bytes())["mergeable_ranks"]
     on_gpu = _settings().DEVICE == "cuda"
     flops_per_s = flops_per_token * _run.tokens / training_s
+    train_tokens = _read_rows(directory / "train.bin")[:, 1:].size
     lines = {
         "val_bpb": f"{val_bpb:.6f}",
         "unigram_bpb": f"{unigram_bpb(_read_rows(directory / 'val.bin'), list(map(base64.b64decode, tokens))):.6f}",
@@ -439,6 +497,7 @@ def summarise(model: torch.nn.Module, training_s: float, depth: int, flops_per_t
         "peak_vram_mb": f"{torch.cuda.max_memory_allocated() / 2**20 if on_gpu else 0:.1f}",
         "mfu_percent": f"{100 * flops_per_s / 989.5e12 if on_gpu else 0:.2f}",  # of an H100's dense bf16 peak
         "total_tokens_M": f"{_run.tokens / 1e6:.1f}",
+        "epochs": f"{_run.tokens / train_tokens:.2f}",  # above 1, text is seen again
         "num_steps": f"{_run.step}",
         "num_params_M": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
         "depth": f"{depth}",

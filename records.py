@@ -209,6 +209,8 @@ class Measurement(Record):
     """As reported by the candidate."""
     num_tokens: int | None = None
     """As reported by the candidate."""
+    epochs: float | None = None
+    """Passes over the training split that these tokens are: above 1, the corpus is too small for the budget."""
     num_params: int | None = None
     """Counted in the collected weights."""
     peak_memory_mb: float | None = None
@@ -229,6 +231,8 @@ class Measurement(Record):
     """Of the training container, or of the scoring container that failed."""
     failure: Failure | None = None
     hashes: Hashes
+    kernels_sha256: str | None = None
+    """Of what was compiled beforehand from the champion, if it was given that: start-up is shorter with it."""
     started_at: str
     """UTC, ISO 8601."""
     log_tail: str = ""

@@ -196,8 +196,8 @@ class GPT(nn.Module):
             x = self.residual_lambdas[i] * x + self.embedding_lambdas[i] * first
             value_embedding = self.value_embeddings[str(i)](idx).to(COMPUTE_DTYPE) if has_value_embedding(i) else None
             x = block(x, cos, sin, value_embedding)
-        logits = self.unembedding(norm(x)).float()
-        return SOFTCAP * torch.tanh(logits / SOFTCAP)
+        # Divided before they are logits: there are VOCAB_SIZE / WIDTH times as many of those.
+        return SOFTCAP * torch.tanh(self.unembedding(norm(x) / SOFTCAP).float())
 
 
 def build_model() -> nn.Module:
@@ -216,9 +216,9 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
-    for _ in range(steps):
+    for _ in range(steps):  # x ← 3.4445 x + (-4.7750 a + 2.0315 a²) x, with a = x xᵀ
         a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return (x.mT if tall else x).to(g.dtype)
 
 
@@ -240,8 +240,8 @@ class Muon(torch.optim.Optimizer):
             update = compiled(orthogonalise)(gradients.lerp(buffer, group["momentum"]), NEWTON_SCHULZ_STEPS)
             # A tall matrix maps to more outputs than it has inputs; its update is scaled so that outputs change as much.
             scale = max(1.0, params[0].size(0) / params[0].size(1)) ** 0.5
-            for p, u in zip(params, update, strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(u, alpha=-group["lr"] * scale)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, update.unbind(), alpha=-group["lr"] * scale)
 
 
 def build_optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
@@ -306,14 +306,16 @@ def main() -> None:
 
     clock = start_clock()
     batches = make_dataloader(DEVICE_BATCH_SIZE)
+    batch = next(batches)
     step, step_s = 0, 0.0
     while clock.elapsed_s + step_s < clock.budget_s:  # as long as one more step like the last one fits
         began_s = clock.elapsed_s
         set_schedule(optimisers, clock.progress, step)
         total = torch.zeros((), device=DEVICE)
         for _ in range(accumulation):
-            loss = compiled(nats_per_token)(model, *next(batches)) / accumulation
+            loss = compiled(nats_per_token)(model, *batch) / accumulation
             loss.backward()
+            batch = next(batches)  # gathered by the CPU while the GPU works on what is queued
             total += loss.detach()
         for optimiser in optimisers:
             optimiser.step()

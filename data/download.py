@@ -74,6 +74,10 @@ class Hiccup(Exception):
         self.connected = connected
 
 
+class Wrong(Hiccup):
+    """All of it arrived, and it is not the file: worth one more attempt, since what is wrong may be the way."""
+
+
 def fetch(files: Sequence[Published], folder: Path, patience: Patience | None = None) -> list[Path]:
     """Paths of the files in `folder`, each whole and verified; what is missing or damaged is downloaded.
 
@@ -138,7 +142,7 @@ class Downloads:
 
     def persist(self, file: Published, attempt: Callable[[], Result]) -> Result:
         """Try again after a hiccup, a little later each time."""
-        fruitless, before = 0, self.arrived(file)
+        fruitless, wrong, before = 0, 0, self.arrived(file)
 
         def hiccup_of(state: tenacity.RetryCallState) -> Hiccup:
             error = state.outcome.exception() if state.outcome else None
@@ -146,12 +150,13 @@ class Downloads:
             return error
 
         def enough(state: tenacity.RetryCallState) -> bool:
-            nonlocal fruitless, before
+            nonlocal fruitless, wrong, before
             now = self.arrived(file)
+            wrong += isinstance(hiccup_of(state), Wrong)
             fruitless = 0 if now - before >= PROGRESS else fruitless + 1
             before = now
             limit = self.patience.attempts if hiccup_of(state).connected else -(-self.patience.attempts // 2)
-            return fruitless >= limit or self.stop.is_set()
+            return fruitless >= limit or wrong >= 2 or self.stop.is_set()
 
         def pause_s(state: tenacity.RetryCallState) -> float:
             own_s = self.patience.pause_s * 2.0 ** max(0, fruitless - 1)
@@ -261,7 +266,7 @@ def require_success(response: requests.Response, file: Published) -> None:
 
 
 def check(part: Path, file: Published, announced: Announced) -> str:
-    """The hash of what arrived. Raises Hiccup if that is not the file; unless it is only too short, it is thrown away."""
+    """The hash of what arrived. Raises Hiccup if that is too short, and Wrong, after throwing it away, if it is not the file."""
     size = part.stat().st_size
     if announced.bytes is not None and size < announced.bytes:
         raise Hiccup(f"ended at {size:,} of {announced.bytes:,} bytes")
@@ -275,7 +280,7 @@ def check(part: Path, file: Published, announced: Announced) -> str:
         wrong = "is no whole .parquet file"
     if wrong:
         part.unlink()
-        raise Hiccup(wrong)
+        raise Wrong(wrong)
     return sha256
 
 

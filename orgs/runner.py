@@ -14,7 +14,8 @@ from records import Experiment, FailureKind, Measurement, Progress
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import Engine
-from sandbox.gpu import in_use, read_states
+from sandbox.gpu import GpuDirty, in_use, read_states
+from sandbox.kernels import compile_kernels
 from sandbox.measure import measure
 from sandbox.profile import Limits
 from sandbox.score import Rigour
@@ -67,6 +68,8 @@ class Runner:
         self.rule = rule
         self.budget_s = budget_s
         self.state_dir = state_dir
+        self.compiled: dict[str, Path | None] = {}
+        """Kernels of the champion at a commit."""
 
     def step(self) -> bool:
         """Run one experiment; False when none was waiting.
@@ -75,10 +78,12 @@ class Runner:
             LeaseLost: the lease ran out; whoever holds it now goes on.
             Quarantined: something of the run is still on the GPU. The run is queued again; nobody may use the GPU.
         """
-        experiment = self.ledger.take(self.keeper.lease, self.champion.head())
+        head = self.champion.head()
+        kernels = self.kernels(head)
+        experiment = self.ledger.take(self.keeper.lease, head)
         if experiment is None:
             return False
-        measurement = self.run(experiment)
+        measurement = self.run(experiment, kernels)
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
             quarantine(self.ledger.client, self.keeper.lease, left)
@@ -87,7 +92,21 @@ class Runner:
             raise Quarantined(left)
         return True
 
-    def run(self, experiment: Experiment) -> Measurement:
+    def kernels(self, head: str) -> Path | None:
+        """What the champion compiles, so that its successors need not: on a GPU, once a champion has been measured."""
+        if self.device.gpu is None or not self.ledger.champion_score():
+            return None
+        if head not in self.compiled:
+            source = self.champion.source(head)
+            try:
+                made = compile_kernels(source, self.dataset, self.engine, device=self.device, limits=self.limits, state_dir=self.state_dir, cancel=self.keeper.lost)  # fmt: skip
+            except GpuDirty as dirty:
+                quarantine(self.ledger.client, self.keeper.lease, str(dirty))
+                raise Quarantined(str(dirty)) from None
+            self.compiled = {head: made}
+        return self.compiled[head]
+
+    def run(self, experiment: Experiment, kernels: Path | None) -> Measurement:
         assert experiment.candidate is not None, "a queued experiment has a candidate"
         phase = "starting"
 
@@ -113,6 +132,7 @@ class Runner:
             device=self.device,
             limits=bounded(self.limits, champion),
             rigour=self.rigour,
+            kernels=kernels,
             full_audit=full_audit,
             run_id=f"{experiment.campaign}-{experiment.id}-{secrets.token_hex(4)}",
             state_dir=self.state_dir,

@@ -111,6 +111,11 @@ class Dataset:
         return self.manifest.knobs.time_budget_s
 
     @property
+    def train_tokens(self) -> int:
+        """That the training split holds; at least 1."""
+        return max(1, self.manifest.rows["train"] * self.max_seq_len)
+
+    @property
     def tokenizer_sha256(self) -> str:
         return self.manifest.files["tokenizer.json"].sha256
 

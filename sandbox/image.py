@@ -18,7 +18,7 @@ from pathlib import Path
 from records import HostFault
 from sandbox.profile import UIDS, Mount
 
-MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "lab", "gate", "data", "out", "weights", "rows", "etc", "usr")
+MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "lab", "gate", "data", "cache", "out", "weights", "rows", "etc", "usr")
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -42,7 +42,7 @@ def build_image(state_dir: Path) -> Image:
         HostFault: the state directory cannot be written.
     """
     mounts = tuple(_host_mounts())
-    facts = json.dumps([describe_host(), [m.target for m in mounts], _files()], sort_keys=True)
+    facts = json.dumps([describe_host(), MOUNT_POINTS, [m.target for m in mounts], _files()], sort_keys=True)
     rootfs = state_dir.resolve() / "image" / hashlib.sha256(facts.encode()).hexdigest()[:16]
     if not rootfs.is_dir():
         try:

@@ -22,6 +22,7 @@ from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
 from sandbox.gpu import GpuDirty, left_empty, summarise, watched
 from sandbox.launch import launched, with_outbox
+from sandbox.outbox import Outbox
 from sandbox.oversee import Timing, Training
 from sandbox.profile import LaunchProfile, Limits, Mount, lab_id, reserved_uid
 from sandbox.receipt import Key
@@ -32,6 +33,7 @@ from sandbox.weights import count_parameters
 
 PREPARE = Path(__file__).parents[1] / "prepare.py"
 WEIGHTS = "model.safetensors"
+KERNELS = "kernels.tar"
 PREVIEW_NATS = 0.01
 MTIME_S = 1.0
 """How exactly every engine knows when a file was written."""
@@ -64,6 +66,7 @@ def measure(
     device: Device,
     limits: Limits | None = None,
     rigour: Rigour | None = None,
+    kernels: Path | None = None,
     full_audit: Callable[[float], bool] = lambda _: False,
     unseal: Callable[[str], None] | None = None,
     run_id: str | None = None,
@@ -83,6 +86,7 @@ def measure(
         device: the CPU or a GPU that the caller holds alone.
         limits: what the candidate may use.
         rigour: how strictly its claims are audited.
+        kernels: what was compiled beforehand (see sandbox/kernels.py).
         full_audit: told the bits per byte that were claimed, says whether to audit as a merge requires.
         unseal: score on the sealed test split instead, after telling this so (see Dataset.unsealed).
         run_id: names the run's directory and containers; drawn when None.
@@ -98,7 +102,7 @@ def measure(
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     run_id = run_id or secrets.token_hex(8)
     notes = Notes()
-    job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event(), rigour or Rigour())  # fmt: skip
+    job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event(), rigour or Rigour(), kernels)  # fmt: skip
     failure: Failure | None = None
     try:
         job.run(notes, full_audit, unseal, on_phase, on_progress)
@@ -128,6 +132,7 @@ def measure(
         audit=notes.audit,
         num_steps=notes.timing.steps,
         num_tokens=notes.timing.tokens,
+        epochs=None if notes.timing.tokens is None else round(notes.timing.tokens / dataset.train_tokens, 4),
         num_params=notes.parameters,
         peak_memory_mb=None if notes.training is None else _mebibytes(notes.training.peak_memory_bytes),
         seed=seed,
@@ -142,6 +147,7 @@ def measure(
         exit_code=None if ending is None else ending.exit_code,
         failure=failure,
         hashes=job.hashes(),
+        kernels_sha256=None if kernels is None else hash_kernels(kernels),
         started_at=started_at,
         log_tail="" if ending is None else clean(ending.log, LOG_CHARS),
     )
@@ -190,6 +196,14 @@ def _mebibytes(size_bytes: int | None) -> float | None:
     return None if size_bytes is None else round(size_bytes / 2**20, 1)
 
 
+class Workplace(NamedTuple):
+    profile: LaunchProfile
+    gate_dir: Path
+    data: Path
+    """Empty; what appears in it, the container sees."""
+    outbox: Outbox
+
+
 class Scorer(NamedTuple):
     container: Container
     respondent: Respondent
@@ -210,6 +224,8 @@ class Job:
     state_dir: Path
     cancel: threading.Event
     rigour: Rigour
+    kernels: Path | None = None
+    """See sandbox/kernels.py."""
 
     def run(
         self,
@@ -245,32 +261,18 @@ class Job:
         self, folder: Path, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]
     ) -> None:
         """Train in a container; the weights are then in `folder`/weights."""
-        lab, gate_dir, data, weights = (readable_folder(folder / name) for name in ("lab", "gate", "data", "weights"))
-        self.write_lab(lab)
+        weights = readable_folder(folder / "weights")
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
-        mounts = (Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data"))
-        with (
-            self.profile("train", "train.py", self.limits, *mounts) as plain,
-            with_outbox(self.engine, plain, folder) as (profile, outbox),
-        ):
-            with (
-                Gate(gate_dir) as gate,
-                left_empty(self.device, self.limits.gpu_empty_s),
-                launched(self.engine, profile) as container,
-            ):
-                try:
-                    training = Training(container, gate, self.cancel, notes.timing)
-                    training.await_ready(self.limits.startup_cap_s(self.device))
-                    on_phase("training")
-                    staged.rename(data / "train.bin")
-                    with watched(self.device, self.budget_s / LOOKS) as looks:
-                        training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
-                    notes.gpu = summarise(looks)
-                finally:
-                    container.kill()
-                    notes.training = container.ending()
-            written = outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
+        with self.workplace(folder, "train") as place:
+            with self.underway(place, notes) as training:
+                training.await_ready(self.limits.startup_cap_s(self.device))
+                on_phase("training")
+                staged.rename(place.data / "train.bin")
+                with watched(self.device, self.budget_s / LOOKS) as looks:
+                    training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
+                notes.gpu = summarise(looks)
+            written = place.outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
         assert notes.timing.go is not None, "weights were waited for"
         # By the wall clock as it goes now: it may have been set since.
         if written < time.time() - (time.monotonic() - notes.timing.go) - MTIME_S:
@@ -278,6 +280,48 @@ class Job:
                 FailureKind.INVALID, f"{WEIGHTS} was written before the clock started: it has learned nothing"
             )
         (weights / WEIGHTS).chmod(0o444)
+
+    def compile(self, folder: Path) -> Path:
+        """Start up and no more: the file with what the compiler made meanwhile, without having seen any data.
+
+        Raises:
+            Faulted: it did not come to start_clock(), or the file is not what it should be.
+        """
+        with self.workplace(folder, "compile", keep_kernels=True) as place:
+            with self.underway(place, Notes()) as training:
+                training.await_ready(self.limits.startup_cap_s(self.device))
+            place.outbox.collect(KERNELS, folder / KERNELS, self.limits.out_bytes)
+        return folder / KERNELS
+
+    @contextmanager
+    def workplace(self, folder: Path, phase: str, **config: int) -> Iterator[Workplace]:
+        """What a container needs that train.py starts up in: no data yet, and a place to write to."""
+        lab, gate_dir, data = (readable_folder(folder / name) for name in ("lab", "gate", "data"))
+        self.write_lab(lab, **config)
+        mounts = [Mount(lab, "/lab"), Mount(gate_dir, "/gate"), Mount(data, "/data")]
+        if self.kernels is not None:
+            cache = readable_folder(folder / "cache")
+            _link_or_copy(self.kernels, cache / KERNELS)
+            mounts.append(Mount(cache, "/cache"))
+        with (
+            self.profile(phase, "train.py", self.limits, *mounts) as plain,
+            with_outbox(self.engine, plain, folder) as (profile, outbox),
+        ):
+            yield Workplace(profile, gate_dir, data, outbox)
+
+    @contextmanager
+    def underway(self, place: Workplace, notes: Notes) -> Iterator[Training]:
+        """A container that has started; nothing of it is left after the block, and nothing on the GPU."""
+        with (
+            Gate(place.gate_dir) as gate,
+            left_empty(self.device, self.limits.gpu_empty_s),
+            launched(self.engine, place.profile) as container,
+        ):
+            try:
+                yield Training(container, gate, self.cancel, notes.timing)
+            finally:
+                container.kill()
+                notes.training = container.ending()
 
     @property
     def data_seed(self) -> int:
@@ -362,7 +406,7 @@ class Job:
 
     # ---- what both containers get ------------------------------------------------------------------------------------
 
-    def write_lab(self, lab: Path, **more: int | bool) -> None:
+    def write_lab(self, lab: Path, **more: int) -> None:
         config = {
             "max_seq_len": self.dataset.max_seq_len,
             "vocab_size": self.dataset.vocab_size,
@@ -401,6 +445,11 @@ def forget_files() -> bool:
     except OSError:
         return False
     return True
+
+
+def hash_kernels(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _link_or_copy(source: Path, target: Path) -> Path:

@@ -83,13 +83,16 @@ def test_a_run_by_hand_ends_in_a_summary_and_has_learned_more_than_byte_frequenc
     assert {
         *("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent"),
         *("total_tokens_M", "num_steps", "num_params_M", "depth"),
-    } == summary.keys() - {"unigram_bpb"}
+    } == summary.keys() - {"unigram_bpb", "epochs"}
     entropy = byte_entropy(prepared / ".autoresearch/datasets/local-cpu")
     assert summary["unigram_bpb"] == pytest.approx(entropy, abs=1e-5)
     assert 0 < summary["val_bpb"] < entropy
     assert summary["depth"] == PROFILE["depth"]
     tokens_a_step = PROFILE["total_batch_tokens"]
     assert summary["total_tokens_M"] == pytest.approx(summary["num_steps"] * tokens_a_step / 1e6, abs=0.05)
+    rows = (prepared / ".autoresearch/datasets/local-cpu/train.bin").stat().st_size // 2 // (SEQ_LEN + 1)
+    assert summary["epochs"] == pytest.approx(summary["num_steps"] * tokens_a_step / (rows * SEQ_LEN), abs=0.01)
+    assert summary["epochs"] > 1, "so little text is read more than once"
     assert 0 < summary["training_seconds"] <= summary["total_seconds"]
 
 

@@ -169,6 +169,7 @@ def test_a_file_that_is_not_what_is_pinned_is_never_there(hub: Hub, tmp_path: Pa
     hub.put("one.parquet", CONTENT)
     refusal = complaint(published(content=b"another"), folder=tmp_path)
     assert "not the pinned" in str(refusal) and names(tmp_path) == []
+    assert len(hub.gets("one.parquet")) == 2, "megabytes are not fetched over and over"
 
 
 @pytest.mark.parametrize("head", [True, False])

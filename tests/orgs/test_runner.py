@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, Quarantined
+from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold, quarantines
 from ledger.server import open_redis
@@ -21,6 +22,7 @@ from sandbox.dataset import Dataset
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.score import Rigour
+from tests.ledger.conftest import Org
 from tests.ledger.samples import program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
@@ -77,6 +79,58 @@ def appear_while_training(ledger: Ledger, say: Say) -> None:
     while not any(run.phase == "training" for run in ledger.running()) and time.monotonic() < deadline:
         time.sleep(0.02)
     say("busy")
+
+
+COMPILES = """
+if json.load(open("/lab/config.json")).get("keep_kernels"):
+    with open("/out/kernels.tar", "w") as file:
+        file.write("of the champion NAME")
+    time.sleep(1)
+start()
+"""
+
+
+def test_a_champion_is_compiled_once_for_all_that_come_after_it(
+    runc: Engine, state_dir: Path, say: Say, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = make_lab(tmp_path_factory.mktemp("lab"))
+    (root / "train.py").write_text("LR = 0.5\n" + gate_probe(COMPILES))
+    lab = Lab.open(root)
+    org = OrgFile.load(root / "orgs" / "tiny.toml", root)
+    dataset, device = Dataset.open(lab.dataset(org.data)), h100()
+    with open_redis(lab.state) as server:
+        ledger = Ledger(server.client, "tiny-1")
+        begin(ledger, lab, org, dataset, device)
+        champion = Champion(root, "tiny-1")
+        with hold(server.client, device.id) as keeper:
+            runner = Runner(
+                ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir
+            )
+            assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
+            team, start = Org(ledger, keeper.lease), champion.head()
+            team.baseline(1.0, start, champion.source(start))
+            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None)
+            arbiter.step()
+            first = runner.kernels(start)
+            assert first is not None and first.read_text() == "of the champion NAME"
+            id = team.queued(gate_probe("print(open('/cache/kernels.tar').read())"), start)
+            assert runner.step()
+            (measured,) = ledger.experiment(id).measurements
+            assert measured.log_tail.strip() == "of the champion NAME" and measured.kernels_sha256 is not None
+            better = team.scored(gate_probe(COMPILES.replace("NAME", "after it")), 0.9, start)
+            while arbiter.step():
+                pass
+            assert ledger.experiment(better).state == State.MERGED
+            second = runner.kernels(champion.head())
+            assert second is not None and second.read_text() == "of the champion after it"
+            runner.compiled.clear()
+            second.unlink()
+            intruder = threading.Timer(0.7, say, ["busy"])  # somebody turns up on the GPU while it compiles
+            intruder.start()
+            with pytest.raises(Quarantined, match="still used by python3"):
+                runner.step()
+            intruder.join()
+            assert list(quarantines(server.client)) == [UUID]
 
 
 def test_scoring_may_take_a_few_times_what_the_champion_took_and_no_longer() -> None:

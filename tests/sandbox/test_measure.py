@@ -44,6 +44,7 @@ def test_the_score_of_an_honest_run_is_that_of_its_weights(run: Measure, dataset
     assert Key.of(state_dir).complaint(measured) is None
     assert (reports[0].step, reports[0].tokens, reports[0].loss) == (1, 4 * 32, 5.0)
     assert (measured.num_steps, measured.num_tokens) == (1, 4 * 32)
+    assert measured.epochs == pytest.approx(4 / len(dataset.rows("train")), abs=1e-4)
     assert measured.hashes.dataset == dataset.sha256
     assert measured.peak_memory_mb is not None and measured.peak_memory_mb > 50
 

@@ -1,6 +1,6 @@
 """How fast text becomes rows, and how much memory that takes: prepare.py on one, two and four copies' worth of a corpus.
 
-    python benchmarks/prepare.py TEXTS... --profile h100 --eval-tokens 2097152
+    python benchmarks/dataset.py TEXTS... --profile h100 --eval-tokens 2097152
 
 The corpus is read from the given .parquet files, over and over with the words of each document in another order (so that no two
 are alike), into 1, 2 and 4 shards as a published corpus has them. Prints a line a size: text, seconds of each stage, MB/s of
