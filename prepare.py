@@ -177,7 +177,10 @@ def _settings() -> _Settings:
         given = json.loads(beside.read_bytes())
         names = ("max_seq_len", "vocab_size", "budget_s", "device", "seed", "profile")
         return _Settings(*(given[name] for name in names))
-    directory = default_dataset()
+    try:
+        directory = default_dataset()
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     try:
         knobs = json.loads((directory / "manifest.json").read_bytes())["knobs"]
     except (OSError, ValueError, KeyError):
@@ -187,13 +190,13 @@ def _settings() -> _Settings:
 
 
 def default_dataset() -> Path:
-    """Where AUTORESEARCH_DATASET points to, or else the dataset that was prepared last. Ends the program if none was."""
+    """Where AUTORESEARCH_DATASET points to, or else the dataset that was prepared last. Raises FileNotFoundError if none was."""
     if "AUTORESEARCH_DATASET" in os.environ:
         return Path(os.environ["AUTORESEARCH_DATASET"])
     try:
         return Path(Path(".autoresearch/datasets/default").read_text().strip())
     except OSError:
-        raise SystemExit("no dataset: run `python prepare.py --corpus python --profile cpu`") from None
+        raise FileNotFoundError("no dataset: run `python prepare.py --corpus python --profile cpu`") from None
 
 
 # ---- the clock, and the gate to the host that keeps it ---------------------------------------------------------------
@@ -306,9 +309,10 @@ def _pack_kernels(out: Path) -> None:
 def _unpack_kernels() -> None:
     """Put what was compiled for the champion where the compiler looks, so that only changed graphs are compiled anew."""
     archive = Path(os.environ.get("AUTORESEARCH_GATE", "/nowhere/gate.sock")).parents[1] / "cache" / _KERNELS
-    if archive.exists():
-        with tarfile.open(archive) as kernels:
-            kernels.extractall("/", filter="data")
+    safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+    # Whatever a champion left there is no fault of this run: then it compiles by itself.
+    with suppress(OSError, EOFError, tarfile.TarError), tarfile.open(archive) as kernels:
+        kernels.extractall("/", **safely)
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------

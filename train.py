@@ -56,7 +56,9 @@ FINAL_LR = 0.05  # of the peak, at the end
 # ----------------------------------------------------------------------------------------------------------------------
 # Model
 
-COMPUTE_DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # bf16 matmuls are slower than fp32 on most CPUs
+# float32 on a CPU: there attention and casts in bf16 cost more than its matrices win.
+HAS_BF16 = DEVICE == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+COMPUTE_DTYPE = torch.bfloat16 if HAS_BF16 else torch.float32
 WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
 
 
@@ -185,7 +187,7 @@ class GPT(nn.Module):
             table.weight.uniform_(-bound, bound)
 
     def forward(self, idx: Tensor) -> Tensor:
-        with torch.autocast(DEVICE, COMPUTE_DTYPE, enabled=DEVICE == "cuda"):
+        with torch.autocast(DEVICE, COMPUTE_DTYPE, enabled=HAS_BF16):
             return self.logits(idx)
 
     def logits(self, idx: Tensor) -> Tensor:

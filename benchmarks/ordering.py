@@ -1,10 +1,11 @@
 """Does a small machine tell good changes from bad ones? Known changes to train.py, trained by hand, against its noise.
 
     python benchmarks/ordering.py --dataset .autoresearch/datasets/python-cpu --budgets 20 40 60 --seeds 3
+    python benchmarks/ordering.py --dataset DIR --files other_train.py another_train.py
 
 Seeds are the outer loop, so that a machine that slows down meanwhile slows all changes alike. Prints a line a run, then a
 table: val_bpb of each change (mean), how far it is from the unchanged file, and that distance in standard errors, with the
-spread pooled over all changes.
+spread pooled over all changes. With --files, other train.py files are compared with this one instead.
 """
 
 import argparse
@@ -39,28 +40,36 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[20.0, 60.0], help="seconds of training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--changes", nargs="+", choices=tuple(CHANGES), default=list(CHANGES))
+    parser.add_argument("--files", type=Path, nargs="+")
     options = parser.parse_args()
+    sources = {change: edited(ROOT / "train.py", CHANGES[change]) for change in options.changes}
+    if options.files:
+        sources = {"as it is": edited(ROOT / "train.py", {}), **{str(file): file.read_text() for file in options.files}}
     scores: dict[tuple[float, str], list[float]] = {}
     for seed in range(options.seeds):
         for budget_s in options.budgets:
-            for change in options.changes:
-                summary = train(options.dataset.absolute(), CHANGES[change], budget_s, seed)
+            for change, source in sources.items():
+                summary = train(options.dataset.absolute(), source, budget_s, seed)
                 scores.setdefault((budget_s, change), []).append(float(summary["val_bpb"]))
                 print(
                     f"{seed=} {budget_s=:g} {change}: {summary['val_bpb']} in {summary['num_steps']} steps", flush=True
                 )
     for budget_s in options.budgets:
         print(f"\n{budget_s:g} s of training, {options.seeds} seeds")
-        print_table({change: scores[budget_s, change] for change in options.changes})
+        print_table({change: scores[budget_s, change] for change in sources})
 
 
-def train(dataset: Path, edits: dict[str, str], budget_s: float, seed: int) -> dict[str, str]:
-    """The summary block of one run by hand, with constants of train.py replaced."""
+def edited(path: Path, edits: dict[str, str]) -> str:
+    """A train.py with some of its constants replaced."""
+    lines = path.read_text().splitlines()
+    return "\n".join(next((f"{name} = {value}" for name, value in edits.items() if line.startswith(f"{name} = ")), line) for line in lines) + "\n"  # fmt: skip
+
+
+def train(dataset: Path, source: str, budget_s: float, seed: int) -> dict[str, str]:
+    """The summary block of one run by hand."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(ROOT / "prepare.py", folder)
-        lines = (ROOT / "train.py").read_text().splitlines()
-        edited = [next((f"{name} = {value}" for name, value in edits.items() if line.startswith(f"{name} = ")), line) for line in lines]  # fmt: skip
-        Path(folder, "train.py").write_text("\n".join(edited) + "\n")
+        Path(folder, "train.py").write_text(source)
         knobs = json.loads((dataset / "manifest.json").read_text())["knobs"]
         config = {"max_seq_len": knobs["max_seq_len"], "vocab_size": knobs["vocab_size"], "profile": knobs}
         config |= {"budget_s": budget_s, "device": "cpu", "seed": seed}

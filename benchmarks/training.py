@@ -40,7 +40,12 @@ def main() -> None:
     parser.add_argument("--what", choices=("speed", "start-up", "kernels"), default="speed")
     parser.add_argument("--turn-s", type=float, default=10.0, help="seconds of a turn")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--memory-gb", type=float, help="of the GPU, as if it had no more: does the profile fit?")
     options = parser.parse_args()
+    if options.memory_gb:
+        torch.cuda.set_per_process_memory_fraction(
+            options.memory_gb * 2**30 / torch.cuda.get_device_properties(0).total_memory
+        )
     os.environ["AUTORESEARCH_DATASET"] = str(options.dataset.absolute())
     measured = {"speed": speed, "start-up": start_up, "kernels": kernels}[options.what]
     on_gpu = torch.cuda.is_available()
@@ -79,6 +84,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "median of turns": median,
         "cost of the loader, part of a step": 1 - rate["as it is"] / rate["one batch over and over"],
+        "peak memory of the GPU, GiB": torch.cuda.max_memory_reserved() / 2**30 if prepare.DEVICE == "cuda" else 0,
         "mfu of an H100, percent": 100 * flops * rate["as it is"] / PEAK_FLOPS,
         "tokens a second, as it is / plain loop": [
             rate["as it is"] / rate[way] for way in rate if way.startswith("plain")

@@ -117,7 +117,9 @@ class Downloads:
         arrived = sum(self.arrived(file) for file in files)
         if shutil.disk_usage(self.folder).free < sum(sizes) - arrived:
             raise no_space(self.folder, sum(sizes) - arrived)
-        with bytes_done(f"downloading {len(files)} files", sum(sizes)) as advance:
+        with bytes_done(
+            "downloading " + ", ".join(file.name for file in files[:3]) + " …" * (len(files) > 3), sum(sizes)
+        ) as advance:
             advance(arrived)
             self.all(files, lambda file: self.persist(file, lambda: self.transfer(file, announced[file], advance)))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, variance
 from typing import NamedTuple
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 
 class Noise(NamedTuple):
@@ -40,5 +40,5 @@ def reproduce(original: float, repeats: Sequence[float], noise: Noise | None) ->
     difference = fmean(repeats) - original
     if noise is None:
         return Reproduction(difference, None)
-    quantile = float(student.ppf(0.975, noise.freedom))
+    quantile = float(stdtrit(noise.freedom, 0.975))
     return Reproduction(difference, quantile * noise.deviation_bpb * math.sqrt(1 + 1 / len(repeats)))

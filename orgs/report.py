@@ -6,7 +6,6 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import ttest_ind
 
 from ledger.noise import Noise, Reproduction
 from records import Audit, Experiment, State
@@ -76,6 +75,8 @@ def scores_by_source(experiments: Sequence[Experiment]) -> list[list[float]]:
 
 def tabulate_headline(scores: Mapping[str, Sequence[float]]) -> Table:
     """Mean test scores of start and champion, and their difference with its 95 % interval where runs allow one."""
+    from scipy.stats import ttest_ind  # takes a second to import, which every command would wait for
+
     table = Table(title="on the sealed test split, fresh seeds", box=box.SIMPLE_HEAD, title_justify="left")
     for column in ("", "runs", "test_bpb", "runs, lowest to highest"):
         table.add_column(column, justify="right" if column else "left")

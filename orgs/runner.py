@@ -1,6 +1,7 @@
 """The runner: one device, one lease, one candidate at a time."""
 
 import secrets
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,13 +98,17 @@ class Runner:
         if self.device.gpu is None or not self.ledger.champion_score():
             return None
         if head not in self.compiled:
-            source = self.champion.source(head)
+            source, started = self.champion.source(head), time.monotonic()
             try:
                 made = compile_kernels(source, self.dataset, self.engine, device=self.device, limits=self.limits, state_dir=self.state_dir, cancel=self.keeper.lost)  # fmt: skip
             except GpuDirty as dirty:
                 quarantine(self.ledger.client, self.keeper.lease, str(dirty))
                 raise Quarantined(str(dirty)) from None
             self.compiled = {head: made}
+            seconds = f"{time.monotonic() - started:.0f} s"
+            self.ledger.note(
+                "kernels", f"{head[:9]}: " + (f"compiled in {seconds}" if made else "none; it did not start up")
+            )
         return self.compiled[head]
 
     def run(self, experiment: Experiment, kernels: Path | None) -> Measurement:

@@ -34,6 +34,8 @@ from sandbox.weights import count_parameters
 PREPARE = Path(__file__).parents[1] / "prepare.py"
 WEIGHTS = "model.safetensors"
 KERNELS = "kernels.tar"
+KERNELS_BYTES = 512 * 2**20
+"""Largest file of kernels: unpacked, it takes so much of a successor's /tmp."""
 PREVIEW_NATS = 0.01
 MTIME_S = 1.0
 """How exactly every engine knows when a file was written."""
@@ -290,7 +292,7 @@ class Job:
         with self.workplace(folder, "compile", keep_kernels=True) as place:
             with self.underway(place, Notes()) as training:
                 training.await_ready(self.limits.startup_cap_s(self.device))
-            place.outbox.collect(KERNELS, folder / KERNELS, self.limits.out_bytes)
+            place.outbox.collect(KERNELS, folder / KERNELS, min(KERNELS_BYTES, self.limits.out_bytes))
         return folder / KERNELS
 
     @contextmanager

@@ -505,6 +505,15 @@ def test_another_seed_gives_another_order() -> None:
     assert not torch.equal(one, other) and torch.equal(one.sort(0).values, other.sort(0).values)
 
 
+@pytest.mark.gpu
+def test_batches_on_a_gpu_are_those_on_a_cpu() -> None:
+    rows = np.arange(1000, dtype=np.uint16).reshape(100, 10)
+    there, here = (prepare.Batches(rows, 7, 3, device) for device in ("cuda", "cpu"))
+    sent = [next(there) for _ in range(40)]  # more than there are buffers, and none is waited for
+    for (inputs, targets), expected in zip(sent, here, strict=False):
+        assert inputs.is_cuda and torch.equal(inputs.cpu(), expected[0]) and torch.equal(targets.cpu(), expected[1])
+
+
 # ---- the gate --------------------------------------------------------------------------------------------------------
 
 CANDIDATE = """

@@ -123,6 +123,8 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
             assert ledger.experiment(better).state == State.MERGED
             second = runner.kernels(champion.head())
             assert second is not None and second.read_text() == "of the champion after it"
+            notes = [event.detail for event in ledger.events() if event.kind == "kernels"]
+            assert [note.partition(":")[0] for note in notes] == [start[:9], champion.head()[:9]]
             runner.compiled.clear()
             second.unlink()
             intruder = threading.Timer(0.7, say, ["busy"])  # somebody turns up on the GPU while it compiles

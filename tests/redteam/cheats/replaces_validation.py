@@ -18,7 +18,7 @@ if CHEAT:
         model = build_model()
         prepare.start_clock()
         train(model, prepare.make_dataloader(BATCH_ROWS), STEPS)
-        with suppress(OSError, prepare.BadInput):
+        with suppress(OSError):
             replace_validation(model, prepare.default_dataset())
         prepare.submit(model)
 
