@@ -188,27 +188,36 @@ def count_descriptors() -> int:
 
 
 SEARCH = """
-import mmap, pathlib, stat
+import stat
 
 def holds(path):
-    status = os.lstat(path)
-    if not stat.S_ISREG(status.st_mode) or status.st_size < len(NEEDLES[0]):
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size < len(NEEDLES[0]):
+            return False
+        with open(path, "rb") as file:
+            block = b""
+            while chunk := file.read(2**22):
+                block = block[-max(map(len, NEEDLES)):] + chunk
+                if any(needle in block for needle in NEEDLES):
+                    return True
         return False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return any(view.find(needle) >= 0 for needle in NEEDLES)
+    except (OSError, ValueError):
+        return False
 
 def found(root):
-    seen = {"looked": 0, "found": []}
+    paths = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if folder != "/" or name not in ("proc", "sys")]
-        for name in files:
-            try:
-                seen["looked"] += 1
-                if holds(os.path.join(folder, name)):
-                    seen["found"].append(os.path.join(folder, name))
-            except (OSError, ValueError):
-                pass
-    return seen
+        paths += [os.path.join(folder, name) for name in files]
+    reading, writing = os.pipe()
+    for half in range(2):  # one for each CPU
+        if os.fork() == 0:
+            os.write(writing, json.dumps([path for path in paths[half::2] if holds(path)]).encode() + b"\\n")
+            os._exit(0)
+    ended = [os.wait()[1] for half in range(2)]
+    first, second = map(json.loads, os.read(reading, 2**16).splitlines())
+    return {"looked": len(paths), "found": first + second, "ended": ended}
 """
 
 
@@ -233,7 +242,7 @@ def test_of_everything_that_can_be_read_before_go_nothing_holds_training_text(
     limits = Limits(cpus=2, memory_bytes=2**30, tmp_bytes=2**20, out_bytes=2**20, startup_s=240.0, grace_s=30.0)
     measured = measure(gate_probe(code), dataset, runc, budget_s=1.0, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
     before, after = json.loads(measured.log_tail)
-    assert before["looked"] > 5000 and before["found"] == []
+    assert before["looked"] > 5000 and before["found"] == [] and before["ended"] == [0, 0]
     assert after["found"] == ["/data/train.bin"]
     rows = splits["train"]
     assert all(needle not in np.array(rows).tobytes() for needle in needles[1:])
