@@ -173,6 +173,8 @@ class Downloads:
         )
         try:
             return again(attempt)
+        except Wrong as wrong_file:
+            raise BadInput(f"{file.url}: {wrong_file}; name another mirror in HF_ENDPOINT, or none") from None
         except Hiccup as hiccup:
             if hiccup.connected:
                 raise HostFault(f"{file.url}: {hiccup}; what has arrived is kept: run it again") from None

@@ -57,9 +57,9 @@ def new_directory(directory: Path) -> Iterator[Path]:
             directory.rename(old)
         part.rename(directory)
         sync(directory.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write(path: Path, blocks: Iterable[bytes | NDArray[Any]]) -> Entry:

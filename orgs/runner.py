@@ -95,9 +95,12 @@ class Runner:
 
     def kernels(self, head: str) -> Path | None:
         """What the champion compiles, so that its successors need not: on a GPU, once a champion has been measured."""
-        if self.device.gpu is None or not self.ledger.champion_score():
+        if self.device.gpu is None:
             return None
-        if head not in self.compiled:
+        made = self.compiled.get(head)
+        if head not in self.compiled or (made is not None and not made.exists()):
+            if not self.ledger.champion_score():
+                return None
             source, started = self.champion.source(head), time.monotonic()
             try:
                 made = compile_kernels(source, self.dataset, self.engine, device=self.device, limits=self.limits, state_dir=self.state_dir, cancel=self.keeper.lost)  # fmt: skip
@@ -109,7 +112,7 @@ class Runner:
             self.ledger.note(
                 "kernels", f"{head[:9]}: " + (f"compiled in {seconds}" if made else "none; it did not start up")
             )
-        return self.compiled[head]
+        return made
 
     def run(self, experiment: Experiment, kernels: Path | None) -> Measurement:
         assert experiment.candidate is not None, "a queued experiment has a candidate"

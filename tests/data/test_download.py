@@ -149,7 +149,6 @@ def test_progress_earns_new_patience(hub: Hub, tmp_path: Path) -> None:
         ("429", "status 429", []),
         ("stalls", "no answer in time", ["one.parquet.part"]),
         ("truncates", "the connection ended early", ["one.parquet.part"]),
-        ("sends other bytes", "not the announced", []),
         ("sends more", "more arrives than was announced", ["one.parquet.part"]),
     ],
 )
@@ -165,10 +164,11 @@ def test_a_server_that_stays_in_trouble_is_given_up_in_one_line(
     assert fetch([published()], tmp_path, HASTY)[0].read_bytes() == CONTENT
 
 
-def test_a_file_that_is_not_what_is_pinned_is_never_there(hub: Hub, tmp_path: Path) -> None:
-    hub.put("one.parquet", CONTENT)
-    refusal = complaint(published(content=b"another"), folder=tmp_path)
-    assert "not the pinned" in str(refusal) and names(tmp_path) == []
+@pytest.mark.parametrize("what", ["pinned", "announced"])
+def test_a_file_that_is_not_what_it_must_be_is_never_there(hub: Hub, tmp_path: Path, what: str) -> None:
+    hub.put("one.parquet", CONTENT, *["sends other bytes"] * 9)
+    refusal = complaint(published(content=b"another" if what == "pinned" else None), folder=tmp_path)
+    assert isinstance(refusal, BadInput) and f"not the {what}" in str(refusal) and names(tmp_path) == []
     assert len(hub.gets("one.parquet")) == 2, "megabytes are not fetched over and over"
 
 
