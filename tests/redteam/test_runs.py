@@ -1,6 +1,5 @@
 """Attacks that need a whole measurement: on what it collects, on what it leaves behind, on the host that listens to it."""
 
-import gc
 import os
 import resource
 import socket
@@ -213,6 +212,7 @@ gifts = array.array("i", [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]
 for i in range(50):
     line = json.dumps({"type": "progress", "step": i, "tokens": 0, "loss": 0.0}).encode() + b"\\n"
     gate.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, gifts)])
+    time.sleep(0.03)
 time.sleep(0.3)
 raise SystemExit(3)
 """
@@ -222,11 +222,11 @@ def test_descriptors_that_a_candidate_sends_are_not_taken(run: Measure) -> None:
     counts: list[int] = []
     measured = run(gate_probe("start()" + GIFTS), on_progress=lambda _: counts.append(count_descriptors()))
     assert measured.num_steps is not None and measured.num_steps > 0
+    assert len(counts) > 3, "it was looked at several times meanwhile"
     assert max(counts) - min(counts) < 50
 
 
 def count_descriptors() -> int:
-    gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
