@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if trouble == "is slow":
-            time.sleep(0.3)
+            time.sleep(0.5)
         self.wfile.write(body)
         self.close_connection = bool(trouble)
 

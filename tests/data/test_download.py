@@ -13,7 +13,7 @@ from data.download import Patience, Published, fetch
 from records import BadInput, HostFault, MissingComponent, Refusal
 from tests.data.hub import Hub, requests_by_method, running_hub
 
-HASTY = Patience(attempts=3, pause_s=0.01, longest_pause_s=0.05, stall_s=0.4)
+HASTY = Patience(attempts=3, pause_s=0.01, longest_pause_s=0.05, stall_s=0.8)
 CONTENT = random.Random(1).randbytes(300_000)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -110,10 +109,8 @@ def test_only_the_latest_are_kept(runc: Engine, dataset: Dataset, state_dir: Pat
 def test_a_start_up_that_is_cancelled_ends_at_once(runc: Engine, dataset: Dataset, state_dir: Path) -> None:
     cancel = threading.Event()
     cancel.set()
-    started = time.monotonic()
     with pytest.raises(Cancelled):
-        compiled(gate_probe("time.sleep(60)"), dataset, runc, state_dir, cancel=cancel)
-    assert time.monotonic() - started < 30
+        compiled(gate_probe("time.sleep(600)"), dataset, runc, state_dir, cancel=cancel)
 
 
 COMPILES = """
