@@ -105,8 +105,6 @@ def _knobs(options: argparse.Namespace) -> dict[str, Any]:
         raise BadInput("--vocab-size must be at least 258: every byte, one merge and BOS")
     if set(str(knobs["window_pattern"])) - set("SL"):
         raise BadInput("--window-pattern is made of S (half the context) and L (all of it), such as SSSL")
-    if options.shards is not None and options.corpus != "climbmix":
-        raise BadInput("--shards is for --corpus climbmix")
     return knobs
 
 
@@ -120,6 +118,8 @@ def _make(
     from data.profiles import SHARDS
     from records import BadInput
 
+    if options.shards is not None and options.corpus != "climbmix":
+        raise BadInput("--shards is for --corpus climbmix")
     shards = SHARDS[options.profile] if options.shards is None else options.shards
     corpus = find_corpus(options.corpus, options.paths, shards, downloads)
     if not directory.exists() or options.force:

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise, repeat
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +110,7 @@ def turn(train: Any, prepare: Any, budget_s: float, loader: Callable[[int], Any]
     prepare._settings.cache_clear()
     settings = prepare._settings()._replace(TIME_BUDGET=budget_s)
     others = {"report": report, "submit": submit, "make_dataloader": loader or train.make_dataloader}
-    with replaced(prepare, _settings=lambda: settings), replaced(train, **others):
+    with patch.multiple(prepare, _settings=lambda: settings), patch.multiple(train, **others):
         train.main()
     return summary(ends, tokens // len(ends), val_bpb)
 
@@ -125,22 +125,6 @@ def summary(ends: list[float], step_tokens: int, val_bpb: float) -> dict[str, fl
         "step_p90_s": steps[len(steps) * 9 // 10],
         "val_bpb": val_bpb,
     }
-
-
-class replaced:
-    """Names of a module stand for something else in the block."""
-
-    def __init__(self, module: ModuleType, **others: Any) -> None:
-        self.module, self.others = module, others
-
-    def __enter__(self) -> None:
-        self.before = {name: getattr(self.module, name) for name in self.others}
-        for name, value in self.others.items():
-            setattr(self.module, name, value)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
-            setattr(self.module, name, value)
 
 
 def one_batch(prepare: Any) -> Callable[[int], Iterator[Any]]:
@@ -238,7 +222,11 @@ def kernels(options: argparse.Namespace) -> dict[str, Any]:
             raise StopIteration
 
     settings = prepare._settings()._replace(TIME_BUDGET=600.0)
-    with replaced(prepare, _settings=lambda: settings), replaced(train, report=report), suppress(StopIteration):
+    with (
+        patch.multiple(prepare, _settings=lambda: settings),
+        patch.multiple(train, report=report),
+        suppress(StopIteration),
+    ):
         train.main()
     times = {event.key: event.self_device_time_total / 1e3 / count for event in profiler.key_averages()}
     by_kind: Counter[str] = Counter()

@@ -47,17 +47,13 @@ def build(corpus: Corpus, profile: str, knobs: Mapping[str, Knob], directory: Pa
     skipped = Counter({"undecodable": splits.undecodable, "empty": 0, "near_duplicate": 0})
 
     def rows_of(split: str, documents: Iterable[str], advance: Callable[[int], None]) -> Iterator[Rows]:
-        tokens = tokenizer.encode(counted(documents, counts[split], advance))
-        for rows in pack(tokens, seq_len + 1, tokenizer.bos_id, dtype):
-            counts[split]["rows"] += len(rows)
-            yield rows
+        return pack(tokenizer.encode(counted(documents, counts[split], advance)), seq_len + 1, tokenizer.bos_id, dtype)
 
     def write_held_out(path: Path, documents: Sequence[str]) -> Entry:
         rows = np.concatenate(list(rows_of(path.stem, documents, lambda _: None)))
         require_tokens(rows[:, 1:].size, eval_tokens, path.stem)
         # Shuffled, so that the rows an evaluation takes are a fair sample of its documents.
         chosen = np.random.default_rng(0).permutation(len(rows))[: math.ceil(eval_tokens / seq_len)]
-        counts[path.stem]["rows"] = len(chosen)
         return write(path, [rows[chosen]])
 
     with new_directory(directory) as part:
@@ -73,7 +69,8 @@ def build(corpus: Corpus, profile: str, knobs: Mapping[str, Knob], directory: Pa
         del sample
         with bytes_done("tokenising", text_size) as advance:
             files["train.bin"] = write(part / "train.bin", rows_of("train", splits.train(skipped), advance))
-        require_tokens(counts["train"]["rows"] * seq_len, eval_tokens, "train")
+        rows = {split: files[f"{split}.bin"]["bytes"] // dtype.itemsize // (seq_len + 1) for split in SPLITS}
+        require_tokens(rows["train"] * seq_len, eval_tokens, "train")
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "corpus": corpus.name,
@@ -81,7 +78,8 @@ def build(corpus: Corpus, profile: str, knobs: Mapping[str, Knob], directory: Pa
             "knobs": dict(knobs),
             "dtype": dtype.name,
             "bos_id": tokenizer.bos_id,
-            **{what: {split: counts[split][what] for split in SPLITS} for what in ("rows", "documents", "bytes")},
+            "rows": rows,
+            **{what: {split: counts[split][what] for split in SPLITS} for what in ("documents", "bytes")},
             "skipped": dict(skipped),
             "corpus_sha256": hash_files(corpus.files),
             "files": files,

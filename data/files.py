@@ -7,14 +7,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from numpy.typing import NDArray
 
 from records import HostFault
 
-Entry = dict[str, str | int]
-"""`sha256` and `bytes` of a file."""
+
+class Entry(TypedDict):
+    """What a manifest has of a file."""
+
+    sha256: str
+    bytes: int
 
 
 def hash_file(path: Path) -> str:

@@ -1,10 +1,10 @@
 """Measures a train.py again under the conditions that a receipt tells: for replays, and for the headline on the test split."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.files import hash_file
 from orgs.lab import Lab
 from records import BadInput, Measurement, MissingComponent
 from sandbox.dataset import Dataset
@@ -100,6 +100,6 @@ def dataset_of(lab: Lab, sha256: str) -> Dataset:
 def file_sha256(path: Path) -> str:
     """Raises BadInput if the file cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None

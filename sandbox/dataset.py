@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from data.files import hash_file
 from records import BadInput, MissingComponent
 
 Split = Literal["train", "val", "test"]
@@ -85,8 +86,7 @@ class Dataset:
                 raise BadInput(f"{file}: is not the file that the manifest describes; {AGAIN}")
             if not verify:
                 return
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hash_file(file)
         except OSError as error:
             raise BadInput(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from None
         if digest != expected.sha256:

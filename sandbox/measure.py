@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from data.files import hash_file
 from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, GpuReading, Hashes, Measurement, Progress, Refusal
 from sandbox.audit import Text, total
 from sandbox.dataset import Dataset, Rows
@@ -48,6 +49,7 @@ class Notes:
     """What a run has come to so far: a failed one tells it too."""
 
     timing: Timing = field(default_factory=Timing)
+    kernels_sha256: str | None = None
     training: Ending | None = None
     gpu: GpuReading | None = None
     scoring: Ending | None = None
@@ -149,7 +151,7 @@ def measure(
         exit_code=None if ending is None else ending.exit_code,
         failure=failure,
         hashes=job.hashes(),
-        kernels_sha256=None if kernels is None else hash_kernels(kernels),
+        kernels_sha256=notes.kernels_sha256,
         started_at=started_at,
         log_tail="" if ending is None else clean(ending.log, LOG_CHARS),
     )
@@ -264,6 +266,7 @@ class Job:
     ) -> None:
         """Train in a container; the weights are then in `folder`/weights."""
         weights = readable_folder(folder / "weights")
+        notes.kernels_sha256 = None if self.kernels is None else hash_file(self.kernels)
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
         with self.workplace(folder, "train") as place:
@@ -432,7 +435,7 @@ class Job:
     def hashes(self) -> Hashes:
         return Hashes(
             source=hashlib.sha256(self.source).hexdigest(),
-            prepare=hashlib.sha256(PREPARE.read_bytes()).hexdigest(),
+            prepare=hash_file(PREPARE),
             image=self.engine.image_hash,
             dataset=self.dataset.sha256,
             tokenizer=self.dataset.tokenizer_sha256,
@@ -447,11 +450,6 @@ def forget_files() -> bool:
     except OSError:
         return False
     return True
-
-
-def hash_kernels(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _link_or_copy(source: Path, target: Path) -> Path:
