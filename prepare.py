@@ -289,6 +289,7 @@ def _running_clock() -> Clock:
 # ---- what the compiler made, from one start-up to the next -----------------------------------------------------------
 
 _KERNELS = "kernels.tar"
+_COMPILERS_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR")
 
 
 def _keeps_kernels() -> bool:
@@ -300,7 +301,7 @@ def _keeps_kernels() -> bool:
 def _pack_kernels(out: Path) -> None:
     part = out / f"{_KERNELS}.part"
     with tarfile.open(part, "w") as archive:
-        for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        for name in _COMPILERS_CACHES:
             if Path(os.environ.get(name, "")).is_dir():
                 archive.add(os.environ[name])
     part.rename(out / _KERNELS)

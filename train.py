@@ -12,6 +12,7 @@ import functools
 import gc
 import math
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ MLP_RATIO = 4  # hidden units of the MLP per unit of width
 WINDOW_PATTERN = PROFILE["window_pattern"]  # tiled over the layers: S sees half the context, L all of it; the last is L
 SOFTCAP = 15.0  # logits are bounded to ± this
 ROPE_BASE = 10_000.0
+NORM_EPS = 1e-6
 
 # optimiser
 TOTAL_BATCH_TOKENS = PROFILE["total_batch_tokens"]  # per step
@@ -42,16 +44,16 @@ MATRIX_LR = 0.04  # Muon: every matrix of the blocks
 EMBEDDING_LR = 0.6  # AdamW, as are the three below
 UNEMBEDDING_LR = 0.004
 SCALAR_LR = 0.5
-WEIGHT_DECAY = 0.1  # of matrices, fading with the clock
+WEIGHT_DECAY = 0.2  # of matrices, fading with the clock
 ADAM_BETA1 = 0.8
 ADAM_BETA2 = 0.95
 MOMENTUM = 0.95  # of Muon, reached after the first 300 steps
-NEWTON_SCHULZ_STEPS = 5
+MUON_BETA2 = 0.95  # of the running variance of its updates
 
 # schedule, in parts of the clock
 WARMUP = 0.0
 WARMDOWN = 0.5
-FINAL_LR = 0.05  # of the peak, at the end
+FINAL_LR = 0.0  # of the peak, at the end
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Model
@@ -60,6 +62,18 @@ FINAL_LR = 0.05  # of the peak, at the end
 HAS_BF16 = DEVICE == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 COMPUTE_DTYPE = torch.bfloat16 if HAS_BF16 else torch.float32
 WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
+# Whether the kernels at the end of the section are used: pip install 'autoresearch-org[hopper]'. Nothing else depends on them, and
+# where gradients are off, as in scoring, nobody waits for their imports.
+HOPPER = DEVICE == "cuda" and torch.cuda.get_device_capability()[0] == 9 and HEAD_DIM in (64, 128)
+HOPPER = HOPPER and torch.is_grad_enabled()
+if HOPPER:
+    try:
+        import triton
+        import triton.language as tl
+        from flash_attn.cute.interface import _flash_attn_bwd, _flash_attn_fwd
+        from triton.tools.tensor_descriptor import TensorDescriptor
+    except ImportError:
+        HOPPER = False
 
 
 @functools.cache
@@ -69,7 +83,14 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def norm(x: Tensor) -> Tensor:
-    return F.rms_norm(x, (x.size(-1),))
+    return F.rms_norm(x, (x.size(-1),), eps=NORM_EPS)
+
+
+class Linear(nn.Linear):
+    """Weights in float32, for the optimiser; products in the dtype of what comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 def has_value_embedding(layer: int) -> bool:
@@ -86,7 +107,7 @@ def windows() -> list[int]:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding of [B, T, H, D]."""
     left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cos + right * sin, right * cos - left * sin], dim=-1)
+    return torch.cat([left * cos + right * sin, right * cos - left * sin], dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -94,22 +115,27 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = WIDTH // HEAD_DIM
         self.window = window
-        self.blocks = window_blocks(window) if DEVICE == "cuda" and window < MAX_SEQ_LEN else None
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.blocks = window_blocks(window) if DEVICE == "cuda" and not HOPPER and window < MAX_SEQ_LEN else None
+        self.qkv = Linear(WIDTH, 3 * WIDTH, bias=False)
+        self.out = Linear(WIDTH, WIDTH, bias=False)
         # How much of the value embedding each head takes: read off the first channels, between 0 and 2.
-        self.gate = nn.Linear(min(32, WIDTH), self.heads, bias=False) if has_value_embedding(layer) else None
+        self.gate = Linear(min(32, WIDTH), self.heads, bias=False) if has_value_embedding(layer) else None
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None) -> Tensor:
         B, T, C = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, HEAD_DIM).unbind(2)
+        qkv = self.qkv(x).view(B, T, 3, self.heads, HEAD_DIM)
+        extra = None
         if self.gate is not None and value_embedding is not None:
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate.in_features]))
-            v = v + gate.unsqueeze(-1) * value_embedding.view(B, T, self.heads, HEAD_DIM)
-        q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
-        q, k, v = (heads.transpose(1, 2).to(COMPUTE_DTYPE) for heads in (q, k, v))
-        y = attend(q, k, v, self.window, self.blocks)
-        return self.out(y.transpose(1, 2).reshape(B, T, C))
+            extra = gate.unsqueeze(-1) * value_embedding.view(B, T, self.heads, HEAD_DIM)
+        if HOPPER:
+            # Of v + extra only extra needs a gradient here: fused_attention takes care of all of qkv.
+            v = None if extra is None else qkv.detach()[:, :, 2] + extra
+            return self.out(fused_attention(qkv, v, cos, sin, self.window)[0].view(B, T, C))
+        q, k, v = qkv.unbind(2)
+        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)
+        y = attend(q, k, v if extra is None else v + extra, self.window, self.blocks)
+        return self.out(y.reshape(B, T, C))
 
 
 def window_blocks(window: int) -> BlockMask:
@@ -122,27 +148,35 @@ def window_blocks(window: int) -> BlockMask:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, blocks: BlockMask | None) -> Tensor:
-    """Causal attention of [B, H, T, D] over the last `window` tokens."""
-    T = q.size(2)
+    """Causal attention of [B, T, H, D] over the last `window` tokens."""
+    T = q.size(1)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if window >= T:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    if blocks is not None and T == MAX_SEQ_LEN and torch.compiler.is_compiling():
-        return flex_attention(q, k, v, block_mask=blocks)
-    position = torch.arange(T, device=q.device)
-    distance = position[:, None] - position[None, :]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    elif blocks is not None and T == MAX_SEQ_LEN and torch.compiler.is_compiling():
+        y = flex_attention(q, k, v, block_mask=blocks)
+    else:
+        position = torch.arange(T, device=q.device)
+        distance = position[:, None] - position[None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window))
+    return y.transpose(1, 2)
 
 
 class Block(nn.Module):
     def __init__(self, layer: int, window: int) -> None:
         super().__init__()
         self.attention = Attention(layer, window)
-        self.up = nn.Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
-        self.down = nn.Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
+        self.up = Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
+        self.down = Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None) -> Tensor:
         x = x + self.attention(norm(x), cos, sin, value_embedding)
-        return x + self.down(F.relu(self.up(norm(x))).square())
+        return x + self.mlp(norm(x))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        if HOPPER:
+            return fused_mlp(x.flatten(0, 1), self.up.weight.to(x.dtype), self.down.weight.to(x.dtype))[0].view_as(x)
+        return self.down(F.relu(self.up(x)).square())
 
 
 class GPT(nn.Module):
@@ -158,7 +192,7 @@ class GPT(nn.Module):
         self.value_embeddings = nn.ModuleDict(
             {str(i): nn.Embedding(VOCAB_SIZE, WIDTH) for i in range(DEPTH) if has_value_embedding(i)}
         )
-        self.unembedding = nn.Linear(WIDTH, VOCAB_SIZE, bias=False)
+        self.unembedding = Linear(WIDTH, VOCAB_SIZE, bias=False)
         # Each layer sees residual × a + embedding × b, so that what the token was is never far away.
         self.residual_lambdas = nn.Parameter(torch.ones(DEPTH))
         self.embedding_lambdas = nn.Parameter(torch.full((DEPTH,), 0.1))
@@ -187,19 +221,19 @@ class GPT(nn.Module):
             table.weight.uniform_(-bound, bound)
 
     def forward(self, idx: Tensor) -> Tensor:
-        with torch.autocast(DEVICE, COMPUTE_DTYPE, enabled=HAS_BF16):
-            return self.logits(idx)
+        # softcap × tanh(z / softcap), with the scale taken before they are logits: there are VOCAB_SIZE / WIDTH times as many.
+        return SOFTCAP * torch.tanh(self.unembedding(self.features(idx)).float())
 
-    def logits(self, idx: Tensor) -> Tensor:
+    def features(self, idx: Tensor) -> Tensor:
+        """int64 [B, T] → what the unembedding sees, [B, T, WIDTH]."""
         # The residual stream is in COMPUTE_DTYPE too: in float32 its traffic would cost more than the matrices.
-        cos, sin = (table[: idx.size(1)].to(COMPUTE_DTYPE) for table in (self.cos, self.sin))
+        cos, sin = self.cos[: idx.size(1)], self.sin[: idx.size(1)]
         x = first = norm(self.embedding(idx)).to(COMPUTE_DTYPE)
         for i, block in enumerate(self.blocks):
             x = self.residual_lambdas[i] * x + self.embedding_lambdas[i] * first
             value_embedding = self.value_embeddings[str(i)](idx).to(COMPUTE_DTYPE) if has_value_embedding(i) else None
             x = block(x, cos, sin, value_embedding)
-        # Divided before they are logits: there are VOCAB_SIZE / WIDTH times as many of those.
-        return SOFTCAP * torch.tanh(self.unembedding(norm(x) / SOFTCAP).float())
+        return norm(x) / SOFTCAP
 
 
 def build_model() -> nn.Module:
@@ -207,25 +241,215 @@ def build_model() -> nn.Module:
     return GPT().to(DEVICE)
 
 
+# ---- what torch.compile cannot fuse, for a Hopper GPU ----------------------------------------------------------------
+# fused_attention(qkv, v, …)[0] is attend(…) of rotated, normed q and k; fused_mlp(x, up, down)[0] is relu(x upᵀ)² downᵀ;
+# fused_loss(x, w, targets)[0] is the cross-entropy of softcapped x wᵀ.
+
+if HOPPER:
+    SMS = torch.cuda.get_device_properties(0).multi_processor_count
+
+    @triton.jit
+    def norm_and_rotate(
+        qkv, qk, scales, cos, sin, N, T, EPS: tl.constexpr, QK: tl.constexpr, D: tl.constexpr, BACKWARD: tl.constexpr
+    ):
+        """q and k of [N, 3, H, D] → [N, 2, H, D], and by how much each was scaled; N = B × T tokens, QK = 2 H. Backward, gradients
+        of the latter in the former's shape → those of q and k, in place. What came out is all it takes: turning keeps lengths."""
+        ROWS: tl.constexpr = 32
+        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        live, half = (row < N * QK)[:, None], tl.arange(0, D // 2)[None, :]
+        outer = qkv + (row // QK * (QK * 3 // 2) + row % QK)[:, None] * D + half
+        inner = qk + row[:, None] * D + half
+        angle = (row // QK % T)[:, None] * (D // 2) + half
+        left, right = tl.load(outer, live, 0.0).to(tl.float32), tl.load(outer + D // 2, live, 0.0).to(tl.float32)
+        c, s = tl.load(cos + angle), tl.load(sin + angle)
+        if BACKWARD:
+            x, y = tl.load(inner, live, 0.0).to(tl.float32), tl.load(inner + D // 2, live, 0.0).to(tl.float32)
+            along = tl.sum(left * x + right * y, axis=1)[:, None] / D
+            left, right = left - x * along, right - y * along
+            scale = tl.load(scales + row, row < N * QK, 0.0)
+            target, s = outer, -s
+        else:
+            scale = tl.rsqrt(tl.sum(left * left + right * right, axis=1) / D + EPS)
+            tl.store(scales + row, scale, row < N * QK)
+            target = inner
+        c, s = c * scale[:, None], s * scale[:, None]
+        tl.store(target, (left * c + right * s).to(tl.bfloat16), live)
+        tl.store(target + D // 2, (right * c - left * s).to(tl.bfloat16), live)
+
+    def turn(qkv: Tensor, qk: Tensor, scales: Tensor, cos: Tensor, sin: Tensor, backward: bool = False) -> None:
+        B, T, _, H, D = qkv.shape
+        grid = (triton.cdiv(scales.numel(), 32),)
+        norm_and_rotate[grid](qkv, qk, scales, cos, sin, B * T, T, NORM_EPS, 2 * H, D, backward)
+
+    def span(window: int, T: int) -> dict[str, Any]:
+        return {"causal": True} if window >= T else {"window_size_left": window - 1, "window_size_right": 0}
+
+    @torch.library.custom_op("train::attention", mutates_args=())
+    def fused_attention(
+        qkv: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, window: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """bf16 [B, T, 3, H, D], another v if not that one, float32 [T, 1, D / 2] twice → y, and what backward needs."""
+        B, T, _, H, D = qkv.shape
+        qk, scales = qkv.new_empty(B, T, 2, H, D), qkv.new_empty(B, T, 2, H, dtype=torch.float32)
+        turn(qkv, qk, scales, cos, sin)
+        v = qkv[:, :, 2] if v is None else v
+        return *_flash_attn_fwd(*qk.unbind(2), v, return_lse=True, **span(window, T))[:2], qk, scales
+
+    @fused_attention.register_fake
+    def _(qkv: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, window: int) -> tuple[Tensor, ...]:
+        B, T, _, H, D = qkv.shape
+        lse, scales = (qkv.new_empty(shape, dtype=torch.float32) for shape in ((B, H, T), (B, T, 2, H)))
+        return qkv.new_empty(B, T, H, D), lse, qkv.new_empty(B, T, 2, H, D), scales
+
+    @torch.library.custom_op("train::attention_backward", mutates_args=())
+    def fused_attention_backward(
+        dy: Tensor, v: Tensor, cos: Tensor, sin: Tensor, window: int, y: Tensor, lse: Tensor, qk: Tensor, scales: Tensor
+    ) -> Tensor:
+        B, T, _, H, D = qk.shape
+        dqkv = qk.new_empty(B, T, 3, H, D)
+        into = dict(zip(("dq", "dk", "dv"), dqkv.unbind(2), strict=True))
+        _flash_attn_bwd(*qk.unbind(2), v, y, dy.contiguous(), lse, **span(window, T), **into)
+        turn(dqkv, qk, scales, cos, sin, backward=True)
+        return dqkv
+
+    @fused_attention_backward.register_fake
+    def _(dy: Tensor, v: Tensor, cos: Tensor, *_: Any) -> Tensor:
+        B, T, H, D = dy.shape
+        return dy.new_empty(B, T, 3, H, D)
+
+    def keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        qkv, v, cos, sin, ctx.window = inputs
+        ctx.own_v = v is None
+        ctx.save_for_backward(qkv if v is None else v, cos, sin, *output)
+
+    def differentiate_attention(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        v, cos, sin, *found = ctx.saved_tensors
+        dqkv = fused_attention_backward(dy, v[:, :, 2] if ctx.own_v else v, cos, sin, ctx.window, *found)
+        return dqkv, None if ctx.own_v else dqkv[:, :, 2], None, None, None
+
+    fused_attention.register_autograd(differentiate_attention, setup_context=keep_attention)
+
+    @triton.jit
+    def square_relu_of_product(
+        x, w, kept, out, M, N, K, SMS: tl.constexpr, BACKWARD: tl.constexpr,
+        BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    ):  # fmt: skip
+        """relu(x wᵀ)² of [M, K] and [N, K]; or backward x wᵀ · 2 √kept, where kept is what forward made."""
+        columns = tl.cdiv(N, BN)
+        for tile in tl.range(tl.program_id(0), tl.cdiv(M, BM) * columns, SMS, flatten=True):
+            row, column = tile // columns * BM, tile % columns * BN
+            product = tl.zeros((BM, BN), tl.float32)
+            for k in range(0, K, BK):
+                product = tl.dot(x.load([row, k]), w.load([column, k]).T, product)
+            left, right = tl.split(tl.permute(tl.reshape(product, (BM, 2, BN // 2)), (0, 2, 1)))
+            if BACKWARD:
+                left *= 2 * tl.sqrt(kept.load([row, column]).to(tl.float32))
+                out.store([row, column], left.to(tl.bfloat16))
+                right *= 2 * tl.sqrt(kept.load([row, column + BN // 2]).to(tl.float32))
+                out.store([row, column + BN // 2], right.to(tl.bfloat16))
+            else:
+                left, right = tl.maximum(left, 0.0), tl.maximum(right, 0.0)
+                out.store([row, column], (left * left).to(tl.bfloat16))
+                out.store([row, column + BN // 2], (right * right).to(tl.bfloat16))
+
+    def square_relu(x: Tensor, w: Tensor, kept: Tensor | None = None) -> Tensor:
+        out = x.new_empty(x.size(0), w.size(0))
+        BM, BN, BK = 128, 256, 64
+        tiles = [(x, [BM, BK]), (w, [BN, BK]), (out if kept is None else kept, [BM, BN // 2]), (out, [BM, BN // 2])]
+        described = [TensorDescriptor.from_tensor(tensor, block) for tensor, block in tiles]
+        options = {"BM": BM, "BN": BN, "BK": BK, "num_warps": 8, "num_stages": 4 if kept is None else 3}
+        square_relu_of_product[(SMS,)](*described, *out.shape, x.size(1), SMS, kept is not None, **options)
+        return out
+
+    @torch.library.custom_op("train::mlp", mutates_args=())
+    def fused_mlp(x: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+        """bf16 [N, WIDTH] → the same, and the hidden layer for backward."""
+        hidden = square_relu(x, up)
+        return hidden @ down.T, hidden
+
+    @torch.library.custom_op("train::mlp_backward", mutates_args=())
+    def fused_mlp_backward(
+        dy: Tensor, x: Tensor, up: Tensor, down: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dhidden = square_relu(dy.contiguous(), down.T.contiguous(), hidden)
+        return dhidden @ up, dhidden.T @ x, dy.T @ hidden
+
+    fused_mlp.register_fake(lambda x, up, down: (torch.empty_like(x), x.new_empty(len(x), len(up))))
+    fused_mlp_backward.register_fake(lambda dy, *inputs: tuple(map(torch.empty_like, inputs[:3])))
+    fused_mlp.register_autograd(
+        lambda ctx, dy, _: fused_mlp_backward(dy, *ctx.saved_tensors),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs, output[1]),
+    )
+
+    @triton.jit
+    def cross_entropy_and_gradient(logits, targets, nats, V: tl.constexpr, CAP: tl.constexpr, BLOCK: tl.constexpr):
+        """Nats of each row of [N, V], where CAP × tanh of it are the logits; the row becomes the gradient of its nats. What is
+        capped needs no maximum taken off before it is exponentiated."""
+        row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+        target = tl.load(targets + row)
+        aim = 2 * tl.sigmoid(2 * tl.load(logits + row * V + target).to(tl.float32)) - 1
+        capped = 2 * tl.sigmoid(2 * tl.load(logits + row * V + column, column < V, 0.0).to(tl.float32)) - 1  # tanh
+        odds = tl.where(column < V, tl.exp(CAP * capped), 0.0)
+        total = tl.sum(odds)
+        gradient = (odds * (CAP / total) - tl.where(column == target, CAP, 0.0)) * (1 - capped * capped)
+        tl.store(nats + row, tl.log(total) - CAP * aim)
+        tl.store(logits + row * V + column, gradient.to(tl.bfloat16), column < V)
+
+    @torch.library.custom_op("train::loss", mutates_args=())
+    def fused_loss(x: Tensor, w: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats per token of bf16 [N, WIDTH], and the gradients of their sum: made at once, so that no logits are kept."""
+        logits, nats = x @ w.T, torch.empty_like(targets, dtype=torch.float32)
+        options = {"V": len(w), "CAP": SOFTCAP, "BLOCK": triton.next_power_of_2(len(w)), "num_warps": 16}
+        cross_entropy_and_gradient[nats.shape](logits, targets, nats, **options)
+        return nats.mean(), logits @ w, logits.T @ x
+
+    fused_loss.register_fake(
+        lambda x, w, targets: (x.new_empty((), dtype=torch.float32), torch.empty_like(x), torch.empty_like(w))
+    )
+    fused_loss.register_autograd(
+        lambda ctx, dloss, *_: (*(g * (dloss / len(ctx.saved_tensors[0])) for g in ctx.saved_tensors), None),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*output[1:]),
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Optimiser: Muon for the matrices of the blocks, AdamW for everything else
 
+# x ← a x + (b g + c g²) x with g = x xᵀ, tuned step by step (Amsel et al., The Polar Express, 2025)
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
 
-def orthogonalise(g: Tensor, steps: int) -> Tensor:
-    """The nearest matrix with all singular values near 1, for each of [N, rows, columns], by a quintic Newton–Schulz
-    iteration (Jordan et al., Muon, 2024)."""
+
+def orthogonalise(g: Tensor) -> Tensor:
+    """The nearest matrix with all singular values near 1, for each of [N, rows, columns]."""
     x = g.to(COMPUTE_DTYPE)
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
-    for _ in range(steps):  # x ← 3.4445 x + (-4.7750 a + 2.0315 a²) x, with a = x xᵀ
-        a = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return (x.mT if tall else x).to(g.dtype)
+    for a, b, c in POLAR_EXPRESS:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float()
+
+
+def even_out(updates: Tensor, variances: Tensor) -> Tensor:
+    """Each neuron's update divided by the running size of its updates, with the whole as large as before (Li et al., NorMuon,
+    2025). Neurons are the longer side of [N, rows, columns]; `variances` is theirs, and is brought up to date."""
+    sizes = updates.square().mean(-1 if updates.size(-2) >= updates.size(-1) else -2, keepdim=True)
+    variances.lerp_(sizes, 1 - MUON_BETA2)
+    scale = variances.clamp_min(1e-10).rsqrt()
+    whole, scaled = (x.sum((-2, -1), keepdim=True) for x in (sizes, sizes * scale.square()))
+    return updates * (scale * (whole / scaled.clamp_min(1e-20)).sqrt())
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; matrices of one shape are stepped together."""
+    """Momentum, orthogonalised (Jordan et al., Muon, 2024), with decay only where an update goes the same way (Chen et al.,
+    Cautious Weight Decay, 2025). Matrices of one shape are stepped together; q, k and v are three matrices."""
 
     def __init__(self, matrices: list[nn.Parameter]) -> None:
         shapes = sorted({tuple(p.shape) for p in matrices})
@@ -235,15 +459,22 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            params = group["params"]
-            gradients = torch.stack([p.grad for p in params])
-            buffer = self.state[params[0]].setdefault("momentum", torch.zeros_like(gradients))
-            buffer.lerp_(gradients, 1 - group["momentum"])
-            update = compiled(orthogonalise)(gradients.lerp(buffer, group["momentum"]), NEWTON_SCHULZ_STEPS)
+            params, state = group["params"], self.state[group["params"][0]]
+            rows, columns = shape = params[0].shape
+            parts = (-1, WIDTH, WIDTH) if shape == (3 * WIDTH, WIDTH) else (-1, rows, columns)
+            weights = torch.stack(params).view(parts)
+            gradients = torch.stack([p.grad for p in params]).view(parts)
+            if not state:
+                neurons = (-1, 1) if weights.size(-2) >= weights.size(-1) else (1, -1)
+                state["momenta"] = torch.zeros_like(gradients)
+                state["variances"] = gradients.new_zeros(len(weights), max(weights.shape[1:])).unflatten(1, neurons)
+            momenta, variances = state["momenta"], state["variances"]
+            momenta.lerp_(gradients, 1 - group["momentum"])
+            updates = even_out(orthogonalise(gradients.lerp(momenta, group["momentum"])), variances)
+            updates += group["weight_decay"] * weights * (updates * weights >= 0)
             # A tall matrix maps to more outputs than it has inputs; its update is scaled so that outputs change as much.
-            scale = max(1.0, params[0].size(0) / params[0].size(1)) ** 0.5
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(params, update.unbind(), alpha=-group["lr"] * scale)
+            weights -= group["lr"] * max(1.0, weights.size(-2) / weights.size(-1)) ** 0.5 * updates
+            torch._foreach_copy_(params, weights.view(-1, *shape).unbind())
 
 
 def build_optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
@@ -254,7 +485,7 @@ def build_optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
         {"params": [model.embedding.weight, *model.value_embeddings.parameters()], "lr": EMBEDDING_LR * scale},
         {"params": [model.unembedding.weight], "lr": UNEMBEDDING_LR * scale},
         {"params": [model.residual_lambdas], "lr": SCALAR_LR * 0.01},
-        {"params": [model.embedding_lambdas], "lr": SCALAR_LR},
+        {"params": [model.embedding_lambdas], "lr": SCALAR_LR, "betas": (0.96, ADAM_BETA2)},
     ]
     options: dict[str, Any] = {
         "betas": (ADAM_BETA1, ADAM_BETA2),
@@ -291,8 +522,14 @@ def learning_rate(progress: float) -> float:
 
 
 # Compiled together with the model: 2^18 tokens × 8,192 logits in float32 are 8 GiB for every copy that is not fused away.
-def nats_per_token(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+def nats_per_token(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
+    if HOPPER:
+        x, w = model.features(inputs).flatten(0, 1), model.unembedding.weight
+        return fused_loss(x, w.to(x.dtype), targets.flatten())[0]
     return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+AHEAD = 1 if DEVICE == "cuda" else 0  # steps queued while the GPU works on one, so that it never waits for Python
 
 
 def main() -> None:
@@ -309,8 +546,9 @@ def main() -> None:
     clock = start_clock()
     batches = make_dataloader(DEVICE_BATCH_SIZE)
     batch = next(batches)
+    queue: deque[Step] = deque()
     step, step_s = 0, 0.0
-    while clock.elapsed_s + step_s < clock.budget_s:  # as long as one more step like the last one fits
+    while clock.elapsed_s + (1 + AHEAD) * step_s < clock.budget_s:  # as long as one more step like the last one fits
         began_s = clock.elapsed_s
         set_schedule(optimisers, clock.progress, step)
         total = torch.zeros((), device=DEVICE)
@@ -323,12 +561,33 @@ def main() -> None:
             optimiser.step()
         model.zero_grad(set_to_none=True)
         step += 1
-        nats = total.item()  # also waits for the GPU, so that the clock is read at the end of the step
-        if not math.isfinite(nats):
-            sys.exit(f"diverged: the loss is {nats} at step {step}; lower a learning rate")
-        report(step, step * accumulation * DEVICE_BATCH_SIZE * MAX_SEQ_LEN, nats)
+        queue.append(Step(step, step * accumulation * DEVICE_BATCH_SIZE * MAX_SEQ_LEN, total))
+        if len(queue) > AHEAD:
+            queue.popleft().finish()
         step_s = clock.elapsed_s - began_s
+    for last in queue:
+        last.finish()
     submit(model, depth=DEPTH, flops_per_token=flops_per_token(model))
+
+
+class Step:
+    """A step that the GPU may still be at. Its loss comes over by itself: to ask for it would wait for all that is queued."""
+
+    def __init__(self, number: int, tokens: int, nats: Tensor) -> None:
+        self.number, self.tokens = number, tokens
+        self.nats = torch.empty((), pin_memory=DEVICE == "cuda").copy_(nats, non_blocking=True)
+        self.done = torch.cuda.Event() if DEVICE == "cuda" else None
+        if self.done is not None:
+            self.done.record()
+
+    def finish(self) -> None:
+        """Wait for its end, so that the clock can be read, and report it."""
+        if self.done is not None:
+            self.done.synchronize()
+        nats = self.nats.item()
+        if not math.isfinite(nats):
+            sys.exit(f"diverged: the loss is {nats} at step {self.number}; lower a learning rate")
+        report(self.number, self.tokens, nats)
 
 
 def warm_up(model: nn.Module) -> None:

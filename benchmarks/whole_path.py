@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from sandbox.dataset import Dataset  # noqa: E402
 from sandbox.device import find_device  # noqa: E402
 from sandbox.engines import pick_engine  # noqa: E402
+from sandbox.kernels import compile_kernels  # noqa: E402
 from sandbox.measure import measure  # noqa: E402
 from sandbox.profile import Limits  # noqa: E402
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--budget-s", type=float)
+    parser.add_argument("--kernels", action="store_true", help="compile beforehand, as for a champion; by default all is cold")
     parser.add_argument("--train", type=Path, default=ROOT / "train.py")
     parser.add_argument("--corpus", nargs="+", default=["python"], help="corpus name, then its paths")
     options, knobs = parser.parse_known_args()
@@ -46,17 +48,20 @@ def main() -> None:
     prepared_s = time.monotonic() - started
     dataset = Dataset.open(directory)
     device = find_device(options.device)
+    engine, source = pick_engine(options.engine, state_dir=state), options.train.read_text()
+    kernels = compile_kernels(source, dataset, engine, device=device, state_dir=state) if options.kernels else None
     started = time.monotonic()
     measurement = measure(
-        options.train.read_text(),
+        source,
         dataset,
-        pick_engine(options.engine, state_dir=state),
+        engine,
         budget_s=options.budget_s or dataset.budget_s,
         seed=1,
         device=device,
         limits=Limits.of(),
         run_id="whole-path",
         state_dir=state,
+        kernels=kernels,
         on_phase=lambda phase: print(f"{time.monotonic() - started:7.1f} s  {phase}", file=sys.stderr),
         on_progress=lambda progress: None,
         cancel=threading.Event(),

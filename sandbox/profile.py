@@ -248,6 +248,8 @@ class LaunchProfile:
         return {
             **({} if Control.ENVIRONMENT in self.controls else os.environ),
             "AUTORESEARCH_GATE": "/gate/gate.sock",
+            "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "/tmp/flash",
+            "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
             "HOME": "/tmp",
             "LANG": "C.UTF-8",
             "LOGNAME": "lab",

@@ -67,10 +67,10 @@ def copy_scripts(folder: Path, **edits: str) -> Path:
     return folder
 
 
-def configure(folder: Path, profile: dict[str, Any], seed: int = 5) -> Path:
+def configure(folder: Path, profile: dict[str, Any], seed: int = 5, device: str = "cpu") -> Path:
     """Put the sandbox' config.json beside the scripts: with it they need no dataset to be imported."""
     settings = {"max_seq_len": profile["max_seq_len"], "vocab_size": profile["vocab_size"], "budget_s": 60.0}
-    (folder / "config.json").write_text(json.dumps({**settings, "device": "cpu", "seed": seed, "profile": profile}))
+    (folder / "config.json").write_text(json.dumps({**settings, "device": device, "seed": seed, "profile": profile}))
     return folder
 
 

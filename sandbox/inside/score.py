@@ -47,6 +47,7 @@ def main() -> None:
             stream.flush()
 
 
+@torch.no_grad()  # also says to train.py that this is no training
 def load_model(device: str, scrambled: bool) -> torch.nn.Module:
     if scrambled:
         torch.manual_seed(1)  # both processes are to begin with the same weights
