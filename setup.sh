@@ -79,11 +79,15 @@ install_torch() {
 requirements=requirements.txt
 [ "$goal" = test ] && requirements=requirements-dev.txt
 stamp=.venv/.installed-$goal
-wanted=$(cat "$requirements" requirements.txt pyproject.toml | sha256sum)
+wanted=$(cat "$requirements" requirements.txt requirements-hopper.txt pyproject.toml | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     install_torch
     say "packages of $requirements (a minute or two the first time)"
     pip install -r "$requirements"
     pip install --no-deps --no-build-isolation -e .
+    if nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -q '^9\.'; then
+        say "kernels for a Hopper GPU (400 MB)"
+        pip install -r requirements-hopper.txt
+    fi
     printf '%s' "$wanted" >"$stamp"
 fi

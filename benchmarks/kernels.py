@@ -1,45 +1,49 @@
-"""The operations of a training step on a GPU, each in the ways that pip installs, side by side: which kernel should train.py call?
+"""The operations of a training step on a GPU, each in the ways that pip installs, side by side: which one should train.py call?
 
-    python benchmarks/kernels.py                                   # the sizes of profile h100
-    python benchmarks/kernels.py --rows 16 --seq-len 1024 --heads 6 --head-dim 64 --vocab 4096
+    python benchmarks/kernels.py --dataset .autoresearch/datasets/local-h100
+    python benchmarks/kernels.py --dataset DIR --only attention mlp
 
-Every operation runs forward and backward, in turn with the other ways, on random bf16 tensors. Prints a table: ms of forward and
-backward, TFLOP/s of useful work, and the error of outputs and gradients against float32 on a few rows. A way that is not installed
-or does not run is named with its reason.
+Sizes are those of train.py on this dataset. Every way runs forward and backward, in turn with the others, on the same random bf16
+tensors. Prints a line each: ms of forward, and of both; TFLOP/s of useful work; and how far the output and each gradient are from
+float32, as a part of their length. A way that is not installed or does not run is named with its reason.
 """
 
 import argparse
+import os
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 Way = Callable[..., Tensor]
 ROUNDS = 7
 
 
 def main() -> None:
+    groups = {group.__name__: group for group in (ceilings, attention, rotated_attention, mlp, loss, matrices)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=128)
-    parser.add_argument("--seq-len", type=int, default=2048)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--head-dim", type=int, default=128)
-    parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--only", choices=("ceilings", "attention", "mlp", "matrices"), nargs="+")
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--only", choices=tuple(groups), nargs="+", default=tuple(groups))
     options = parser.parse_args()
+    os.environ["AUTORESEARCH_DATASET"] = str(options.dataset.absolute())
+    import train
+
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
     print(torch.cuda.get_device_name(), "· torch", torch.__version__)
-    for what in (ceilings, attention, mlp, matrices):
-        if not options.only or what.__name__ in options.only:
-            print(f"\n{what.__name__}")
-            what(options)
+    for name in options.only:
+        print(f"\n{name}: {groups[name].__doc__}")
+        groups[name](train)
 
 
 def time_ms(run: Callable[[], Any]) -> float:
@@ -56,8 +60,8 @@ def compare(name: str, ways: dict[str, Way], inputs: list[Tensor], flops: float,
     """Forward and backward of each way on the same inputs, in turn; `exact` is what they should compute."""
     precise = [x.detach().float().requires_grad_() for x in inputs]
     wanted = exact(*precise)
-    gradient = torch.randn_like(wanted).bfloat16()
-    wanted.backward(gradient.float())
+    gradient = torch.randn_like(wanted)
+    wanted.backward(gradient)
     forward_ms: dict[str, list[float]] = {}
     both_ms: dict[str, list[float]] = {}
     errors: dict[str, str] = {}
@@ -66,14 +70,14 @@ def compare(name: str, ways: dict[str, Way], inputs: list[Tensor], flops: float,
         for x in inputs:
             x.grad = None
         out = way(*inputs)
-        out.backward(gradient)
+        out.backward(gradient.to(out.dtype))
         return out.detach()
 
     for label, way in ways.items():
         try:
             found = [error(both(way), wanted), *(error(x.grad, y.grad) for x, y in zip(inputs, precise, strict=True))]
         except Exception as fault:
-            print(f"  {name:<14} {label:<28} {type(fault).__name__}: {' '.join(str(fault).split())[:200]}")
+            print(f"  {name:<12} {label:<26} {type(fault).__name__}: {' '.join(str(fault).split())[:200]}")
             continue
         errors[label] = " ".join(f"{e:.1e}" for e in found)
         forward_ms[label], both_ms[label] = [], []
@@ -85,7 +89,7 @@ def compare(name: str, ways: dict[str, Way], inputs: list[Tensor], flops: float,
     for label in errors:
         forward, whole = statistics.median(forward_ms[label]), statistics.median(both_ms[label])
         print(
-            f"  {name:<14} {label:<28} forward {forward:7.3f} ms, with backward {whole:7.3f} ms,"
+            f"  {name:<12} {label:<26} forward {forward:7.3f} ms, with backward {whole:7.3f} ms,"
             f" {flops / whole / 1e9:4.0f} TFLOP/s, errors {errors[label]}",
             flush=True,
         )
@@ -96,10 +100,15 @@ def error(found: Tensor | None, wanted: Tensor | None) -> float:
     return ((found.float() - wanted).norm() / wanted.norm()).item()
 
 
+def random(*shape: int, scale: float = 1.0) -> Tensor:
+    return (scale * torch.randn(shape, device="cuda")).bfloat16().requires_grad_()
+
+
 # ---- what the chip can do --------------------------------------------------------------------------------------------
 
 
-def ceilings(options: argparse.Namespace) -> None:
+def ceilings(train: Any) -> None:
+    """the fastest product and the fastest copy"""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     time_ms(lambda: a @ b)
     product_ms = statistics.median(time_ms(lambda: a @ b) for _ in range(ROUNDS))
@@ -113,24 +122,26 @@ def ceilings(options: argparse.Namespace) -> None:
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
-def attention(options: argparse.Namespace) -> None:
-    """[B, T, H, D] → the same, causal, over the whole context and over half of it."""
-    shape = (options.rows, options.seq_len, options.heads, options.head_dim)
-    inputs = [torch.randn(shape, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
-    for window in (options.seq_len, options.seq_len // 2):
-        pairs = sum(min(i + 1, window) for i in range(options.seq_len))
-        flops = 12 * options.rows * options.heads * options.head_dim * pairs
-        exact = partial(masked, window=window)
+def attention(train: Any) -> None:
+    """q, k, v [B, T, H, D] → y, over the whole context and over half of it"""
+    T, heads = train.MAX_SEQ_LEN, train.WIDTH // train.HEAD_DIM
+    inputs = [random(train.DEVICE_BATCH_SIZE, T, heads, train.HEAD_DIM) for _ in range(3)]
+    for window in (T, T // 2):
         ways: dict[str, Way] = {}
-        if window == options.seq_len:
-            backends = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
-            ways = {f"SDPA {label}": partial(causal, backend=backend) for label, backend in backends.items()}
-        ways["torch's own flash, windowed"] = partial(aten_flash, window=window)
-        blocks = window_blocks(window, options.seq_len)
+        if window == T:
+            ways["SDPA, cuDNN"] = partial(causal, backend=SDPBackend.CUDNN_ATTENTION)
+            ways["SDPA, flash"] = partial(causal, backend=SDPBackend.FLASH_ATTENTION)
+        ways["flash of torch's own"] = partial(aten_flash, window=window)
         for label, kernel_options in FLEX.items():
-            ways[f"FlexAttention {label}".strip()] = partial(flex, blocks=blocks, kernel_options=kernel_options)
+            ways[label] = partial(flex, blocks=train.window_blocks(window), kernel_options=kernel_options)
         ways["FlashAttention 4"] = partial(flash_4, window=window)
-        compare(f"window {window}", ways, inputs, flops, exact)
+        compare(f"window {window}", ways, inputs, attention_flops(train, window), partial(masked, window=window))
+
+
+def attention_flops(train: Any, window: int) -> float:
+    """Of the pairs that are not masked, forward and backward: 12 per pair and channel."""
+    pairs = sum(min(i + 1, window) for i in range(train.MAX_SEQ_LEN))
+    return float(12 * train.DEVICE_BATCH_SIZE * train.WIDTH * pairs)
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
@@ -148,28 +159,19 @@ def causal(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend) -> Tensor:
 
 def aten_flash(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     T = q.size(1)
-    options = {} if window >= T else {"window_size_left": window - 1, "window_size_right": 0}
-    found: Tensor = torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0.0, True, False, **options)[0]
+    span = {} if window >= T else {"window_size_left": window - 1, "window_size_right": 0}
+    found: Tensor = torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0.0, True, False, **span)[0]
     return found
 
 
 FLEX: dict[str, dict[str, Any]] = {
-    "": {},
-    "128×128 TMA": {
+    "FlexAttention": {},
+    "FlexAttention, TMA": {
         "fwd_BLOCK_M": 128,
         "fwd_BLOCK_N": 128,
         "fwd_USE_TMA": True,
         "fwd_num_warps": 8,
         "fwd_num_stages": 2,
-    },
-    "128×64, 3 stages": {"fwd_BLOCK_M": 128, "fwd_BLOCK_N": 64, "fwd_num_warps": 4, "fwd_num_stages": 3},
-    "backward 64×128": {
-        "bwd_BLOCK_M1": 64,
-        "bwd_BLOCK_N1": 128,
-        "bwd_BLOCK_M2": 128,
-        "bwd_BLOCK_N2": 64,
-        "bwd_num_warps": 8,
-        "bwd_num_stages": 2,
     },
 }
 
@@ -181,64 +183,88 @@ def flex(q: Tensor, k: Tensor, v: Tensor, blocks: Any, kernel_options: dict[str,
     return out.transpose(1, 2)  # type: ignore[no-any-return]
 
 
-def window_blocks(window: int, seq_len: int) -> Any:
-    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (query - key < window)
-
-    return create_block_mask(visible, None, None, seq_len, seq_len, device="cuda")
-
-
 def flash_4(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     from flash_attn.cute import flash_attn_func
 
-    sizes = (None, None) if window >= q.size(1) else (window - 1, 0)
-    out = flash_attn_func(q, k, v, causal=window >= q.size(1), window_size=sizes)
+    span = (None, None) if window >= q.size(1) else (window - 1, 0)
+    out = flash_attn_func(q, k, v, causal=window >= q.size(1), window_size=span)
     return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
 
 
-# ---- squared ReLU between two matrices -------------------------------------------------------------------------------
+def rotated_attention(train: Any) -> None:
+    """q, k, v [B, T, 3, H, D] → y of normed and rotated q and k: all of train.py's attention between its matrices"""
+    qkv = random(train.DEVICE_BATCH_SIZE, train.MAX_SEQ_LEN, 3, train.WIDTH // train.HEAD_DIM, train.HEAD_DIM)
+    model = train.build_model()
+    cos, sin = model.cos, model.sin
+
+    def turned(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = qkv.unbind(2)
+        return train.rotate(train.norm(q), cos, sin), train.rotate(train.norm(k), cos, sin), v
+
+    for window in (train.MAX_SEQ_LEN, train.MAX_SEQ_LEN // 2):
+        blocks = train.window_blocks(window)
+        ways: dict[str, Way] = {
+            "compiled": torch.compile(lambda qkv, w=window, b=blocks: train.attend(*turned(qkv), w, b), dynamic=False),
+            "train.py": lambda qkv, w=window: train.fused_attention(qkv, None, cos, sin, w)[0],
+        }
+        exact = lambda qkv, w=window: masked(*turned(qkv), window=w)  # noqa: E731
+        compare(f"window {window}", ways, [qkv], attention_flops(train, window), exact)
 
 
-def mlp(options: argparse.Namespace) -> None:
-    width = options.heads * options.head_dim
-    x = torch.randn(options.rows, options.seq_len, width, device="cuda", dtype=torch.bfloat16).requires_grad_()
-    up = (torch.randn(4 * width, width, device="cuda") / width**0.5).bfloat16().requires_grad_()
-    down = (torch.randn(width, 4 * width, device="cuda") / width**0.5).bfloat16().requires_grad_()
-    ways = {
-        "compiled": torch.compile(plain_mlp, dynamic=False),
-        "QuACK": partial(quack_mlp, tuned=False),
-        "QuACK, tuned": partial(quack_mlp, tuned=True),
+# ---- what lies around matrices ---------------------------------------------------------------------------------------
+
+
+def mlp(train: Any) -> None:
+    """x → relu(x upᵀ)² downᵀ"""
+    width, rows = train.WIDTH, train.DEVICE_BATCH_SIZE * train.MAX_SEQ_LEN
+    x, up = random(rows, width), random(4 * width, width, scale=width**-0.5)
+    down = random(width, 4 * width, scale=width**-0.5)
+
+    def plain(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        return F.linear(F.relu(F.linear(x, up)).square(), down)
+
+    def quack(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        from quack.mlp import mlp_func
+
+        return mlp_func(x, up, down, activation="relu_sq", tuned=False)  # type: ignore[no-any-return]
+
+    ways: dict[str, Way] = {
+        "compiled": torch.compile(plain, dynamic=False),
+        "QuACK": quack,
+        "train.py": lambda *inputs: train.fused_mlp(*inputs)[0],
     }
-    compare("mlp", ways, [x, up, down], 6 * x.numel() // width * 8 * width**2, plain_mlp)
+    compare("mlp", ways, [x, up, down], 48 * rows * width**2, plain)
 
 
-def plain_mlp(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    return F.linear(F.relu(F.linear(x, up)).square(), down)
+def loss(train: Any) -> None:
+    """x, unembedding, targets → nats per token; of a quarter of the rows, since float32 takes so much memory"""
+    rows = train.DEVICE_BATCH_SIZE * train.MAX_SEQ_LEN // 4
+    x, w = random(rows, train.WIDTH, scale=1 / train.SOFTCAP), random(train.VOCAB_SIZE, train.WIDTH, scale=0.2)
+    targets = torch.randint(train.VOCAB_SIZE, (rows,), device="cuda")
+
+    def plain(x: Tensor, w: Tensor) -> Tensor:
+        return F.cross_entropy(train.SOFTCAP * torch.tanh((x @ w.T).float()), targets)
+
+    ways: dict[str, Way] = {
+        "compiled": torch.compile(plain, dynamic=False),
+        "train.py": lambda x, w: train.fused_loss(x, w, targets)[0],
+    }
+    compare("loss", ways, [x, w], 6 * rows * train.WIDTH * train.VOCAB_SIZE, plain)
 
 
-def quack_mlp(x: Tensor, up: Tensor, down: Tensor, tuned: bool) -> Tensor:
-    from quack.mlp import mlp_func
-
-    return mlp_func(x, up, down, activation="relu_sq", tuned=tuned)  # type: ignore[no-any-return]
-
-
-# ---- the other matrices ----------------------------------------------------------------------------------------------
-
-
-def matrices(options: argparse.Namespace) -> None:
-    width = options.heads * options.head_dim
-    shapes = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, 4 * width), "down": (4 * width, width), "unembedding": (width, options.vocab)}  # fmt: skip
+def matrices(train: Any) -> None:
+    """x → x wᵀ of every shape in the model"""
+    width, rows = train.WIDTH, train.DEVICE_BATCH_SIZE * train.MAX_SEQ_LEN
+    shapes = {
+        "qkv": (width, 3 * width),
+        "out": (width, width),
+        "up": (width, 4 * width),
+        "down": (4 * width, width),
+        "unembedding": (width, train.VOCAB_SIZE),
+    }
     for name, (inner, outer) in shapes.items():
-        x = torch.randn(options.rows, options.seq_len, inner, device="cuda", dtype=torch.bfloat16).requires_grad_()
-        weight = (torch.randn(outer, inner, device="cuda") / inner**0.5).bfloat16().requires_grad_()
-        ways: dict[str, Way] = {"cuBLAS": F.linear, "QuACK": quack_linear}
-        compare(name, ways, [x, weight], 6 * x.numel() * outer, F.linear)
-
-
-def quack_linear(x: Tensor, weight: Tensor) -> Tensor:
-    from quack.linear import linear_func
-
-    return linear_func(x, weight, tuned=False)  # type: ignore[no-any-return]
+        x, weight = random(rows, inner), random(outer, inner, scale=inner**-0.5)
+        compare(name, {"cuBLAS": F.linear}, [x, weight], 6 * rows * inner * outer, F.linear)
 
 
 if __name__ == "__main__":

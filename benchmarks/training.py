@@ -171,6 +171,8 @@ model = train.build_model()
 stage("build the model")
 train.warm_up(model)
 stage("compile and warm up")
+from torch._dynamo.utils import calculate_time_spent
+stages["of which the compiler"] = {what: round(s, 2) for what, s in calculate_time_spent().items()}
 train.build_optimisers(model)
 stage("optimisers")
 prepare.start_clock()

@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--budget-s", type=float)
-    parser.add_argument("--kernels", action="store_true", help="compile beforehand, as for a champion; by default all is cold")
+    parser.add_argument(
+        "--kernels", action="store_true", help="compile beforehand, as for a champion; by default all is cold"
+    )
     parser.add_argument("--train", type=Path, default=ROOT / "train.py")
     parser.add_argument("--corpus", nargs="+", default=["python"], help="corpus name, then its paths")
     options, knobs = parser.parse_known_args()

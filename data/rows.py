@@ -33,7 +33,7 @@ def pack(documents: Iterable[Tokens], row_len: int, bos_id: int, dtype: np.dtype
         if full:
             yield np.insert(tokens[:full].reshape(-1, row_len - 1), 0, bos_id, axis=1)
         if full < len(tokens):
-            tails.append(tokens[full:])
+            tails.append(tokens[full:].copy())  # or all that was encoded with it would stay in memory
             held += len(tails[-1]) + 1
         if held >= WINDOW_TOKENS:
             rows, tails = pack_best_fit(tails, row_len, bos_id, dtype)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,11 +44,20 @@ class Tokenizer(NamedTuple):
 
     def encode(self, documents: Iterable[str]) -> Iterator[Tokens]:
         """Tokens of each document, in order; a few batches per core are in memory at a time."""
-        encoding = self.encoding()
         dtype = row_dtype(self.bos_id + 1)
+        own = (
+            threading.local()
+        )  # an encoding for each thread: those who share one wait for each other at its regular expression
 
-        def encode(batch: Sequence[str]) -> list[Tokens]:  # tiktoken lets go of the interpreter while it works
-            return [encoding.encode_to_numpy(text, disallowed_special=()).astype(dtype) for text in batch]
+        def encode(batch: Sequence[str]) -> list[Tokens]:
+            if not hasattr(own, "encoding"):
+                own.encoding = self.encoding()
+            if any(BOS in text for text in batch):  # there it is text like any other
+                return [own.encoding.encode_to_numpy(text, disallowed_special=()).astype(dtype) for text in batch]
+            # In one call: tiktoken lets go of the interpreter while it works, and each time may wait to get it back.
+            tokens = own.encoding.encode_to_numpy(BOS.join(batch), allowed_special={BOS}).astype(dtype)
+            first, *others = np.split(tokens, np.flatnonzero(tokens == self.bos_id))
+            return [first, *(tokens[1:] for tokens in others)]
 
         workers = len(os.sched_getaffinity(0))
         with ThreadPoolExecutor(workers) as pool:
@@ -89,4 +99,5 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
         if size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
-    yield batch
+    if batch:
+        yield batch
