@@ -4,7 +4,8 @@
     python train.py
 
 Trains for the dataset's time budget, then hands the model over. Read it from top to bottom: constants, model, optimiser,
-schedules, loop.
+schedules, loop. On a Hopper GPU attention, MLP and loss run as fused kernels while it trains, and as the plain lines when it is
+scored: whoever changes what one of them computes takes out its `if HOPPER` too.
 """
 
 import copy
@@ -35,7 +36,6 @@ MLP_RATIO = 4  # hidden units of the MLP per unit of width
 WINDOW_PATTERN = PROFILE["window_pattern"]  # tiled over the layers: S sees half the context, L all of it; the last is L
 SOFTCAP = 15.0  # logits are bounded to ± this
 ROPE_BASE = 10_000.0
-NORM_EPS = 1e-6
 
 # optimiser
 TOTAL_BATCH_TOKENS = PROFILE["total_batch_tokens"]  # per step
@@ -62,6 +62,7 @@ FINAL_LR = 0.0  # of the peak, at the end
 HAS_BF16 = DEVICE == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 COMPUTE_DTYPE = torch.bfloat16 if HAS_BF16 else torch.float32
 WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
+NORM_EPS = torch.finfo(torch.float32).eps
 # Whether the kernels at the end of the section are used: pip install 'autoresearch-org[hopper]'. Nothing else depends on them, and
 # where gradients are off, as in scoring, nobody waits for their imports.
 HOPPER = DEVICE == "cuda" and torch.cuda.get_device_capability()[0] == 9 and HEAD_DIM in (64, 128)

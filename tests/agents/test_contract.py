@@ -2,11 +2,12 @@
 
 import pytest
 
-from agents.contract import make_candidate, review
+from agents.contract import contract_breach, make_candidate, review
 from agents.knobs import set_knobs
 from agents.syntax import BadCandidate
 from records import Candidate, Hypothesis, Number, Review
 from tests.agents.sources import PROFILE, TRAIN
+from tests.ground import ROOT
 
 BETTER = TRAIN.replace("MATRIX_LR = 0.04", "MATRIX_LR = 0.06")
 
@@ -44,6 +45,12 @@ def test_a_broken_contract_is_refused_and_says_what_is_broken(old: str, new: str
     assert not verdict.approved
     assert verdict.code == "contract"
     assert reason in verdict.reason
+
+
+def test_the_train_py_of_this_repository_keeps_the_contract() -> None:
+    source = (ROOT / "train.py").read_text()
+    assert contract_breach(source) is None
+    assert "requests" in str(contract_breach(source.replace("import triton\n", "import requests\n")))
 
 
 def test_the_clock_may_be_started_by_a_method_that_main_only_reaches_through_a_class() -> None:
