@@ -363,3 +363,18 @@ def test_the_kernels_for_hopper_compute_what_the_plain_lines_do(
     assert fused.keys() == plain.keys() == exact.keys()
     for name, error in fused.items():
         assert error < 2 * plain[name] + 0.005, name
+
+
+@pytest.mark.gpu
+def test_a_run_by_hand_on_a_gpu_reports_every_step_that_it_queued(tmp_path: Path) -> None:
+    folder = copy_scripts(tmp_path)
+    flags = [*FLAGS, "--head-dim", "64", "--aspect-ratio", "64", "--max-seq-len", "256"]
+    made = python("prepare.py", "--corpus", "local", write_stories(folder / "texts"), *flags, cwd=folder)
+    assert made.returncode == 0, made.stderr
+    ran = python("train.py", cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    summary = {name: float(value) for name, value in (line.split(":") for line in ran.stdout.splitlines()[1:])}
+    tokens_a_step = max(PROFILE["total_batch_tokens"], PROFILE["device_batch_size"] * 256)
+    assert summary["num_steps"] > 10 and summary["training_seconds"] <= PROFILE["time_budget_s"] + 1
+    assert summary["total_tokens_M"] == pytest.approx(summary["num_steps"] * tokens_a_step / 1e6, abs=0.05)
+    assert 0 < summary["val_bpb"] < summary["unigram_bpb"]
