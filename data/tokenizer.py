@@ -45,9 +45,7 @@ class Tokenizer(NamedTuple):
     def encode(self, documents: Iterable[str]) -> Iterator[Tokens]:
         """Tokens of each document, in order; a few batches per core are in memory at a time."""
         dtype = row_dtype(self.bos_id + 1)
-        own = (
-            threading.local()
-        )  # an encoding for each thread: those who share one wait for each other at its regular expression
+        own = threading.local()  # those who share an encoding wait for each other at its regular expression
 
         def encode(batch: Sequence[str]) -> list[Tokens]:
             if not hasattr(own, "encoding"):
