@@ -95,6 +95,7 @@ BLOCKS = {}
 def flash_attn_func(q, k, v, causal, window_size):
     """[B, T, H, D]; each token sees itself and window_size[0] before it."""
     T, window = q.size(1), window_size[0]
+    q, k = q.to(v.dtype), k.to(v.dtype)
     if ATTENTION == "flash":
         return attention(q.contiguous(), k.contiguous(), v.contiguous(), window)[0]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
