@@ -65,8 +65,8 @@ WIDTH = -(-DEPTH * ASPECT_RATIO // HEAD_DIM) * HEAD_DIM
 NORM_EPS = torch.finfo(torch.float32).eps
 # Whether the kernels at the end of the section are used: pip install 'autoresearch-org[hopper]'. Nothing else depends on them, and
 # where gradients are off, as in scoring, nobody waits for their imports.
-HOPPER = DEVICE == "cuda" and torch.cuda.get_device_capability()[0] == 9 and HEAD_DIM in (64, 128)
-HOPPER = HOPPER and torch.is_grad_enabled()
+HAS_HOPPER = DEVICE == "cuda" and torch.cuda.get_device_capability()[0] == 9
+HOPPER = HAS_HOPPER and HEAD_DIM in (64, 128) and torch.is_grad_enabled()
 if HOPPER:
     try:
         import triton
@@ -251,11 +251,11 @@ if HOPPER:
 
     @triton.jit
     def norm_and_rotate(
-        qkv, qk, scales, cos, sin, N, T, EPS: tl.constexpr, QK: tl.constexpr, D: tl.constexpr, BACKWARD: tl.constexpr
-    ):
+        qkv, qk, scales, cos, sin, N, T, EPS: tl.constexpr, QK: tl.constexpr, D: tl.constexpr, BACKWARD: tl.constexpr,
+        ROWS: tl.constexpr,
+    ):  # fmt: skip
         """q and k of [N, 3, H, D] → [N, 2, H, D], and by how much each was scaled; N = B × T tokens, QK = 2 H. Backward, gradients
         of the latter in the former's shape → those of q and k, in place. What came out is all it takes: turning keeps lengths."""
-        ROWS: tl.constexpr = 32
         row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
         live, half = (row < N * QK)[:, None], tl.arange(0, D // 2)[None, :]
         outer = qkv + (row // QK * (QK * 3 // 2) + row % QK)[:, None] * D + half
@@ -279,8 +279,9 @@ if HOPPER:
 
     def turn(qkv: Tensor, qk: Tensor, scales: Tensor, cos: Tensor, sin: Tensor, backward: bool = False) -> None:
         B, T, _, H, D = qkv.shape
-        grid = (triton.cdiv(scales.numel(), 32),)
-        norm_and_rotate[grid](qkv, qk, scales, cos, sin, B * T, T, NORM_EPS, 2 * H, D, backward)
+        rows = 32  # of one head of one token each, per program
+        grid = (triton.cdiv(scales.numel(), rows),)
+        norm_and_rotate[grid](qkv, qk, scales, cos, sin, B * T, T, NORM_EPS, 2 * H, D, backward, rows)
 
     def span(window: int, T: int) -> dict[str, Any]:
         return {"causal": True} if window >= T else {"window_size_left": window - 1, "window_size_right": 0}
@@ -438,10 +439,15 @@ def orthogonalise(g: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
+def neuron_sizes(updates: Tensor) -> Tensor:
+    """Mean square of each neuron's update; neurons are the longer side of [N, rows, columns]."""
+    return updates.square().mean(-1 if updates.size(-2) >= updates.size(-1) else -2, keepdim=True)
+
+
 def even_out(updates: Tensor, variances: Tensor) -> Tensor:
     """Each neuron's update divided by the running size of its updates, with the whole as large as before (Li et al., NorMuon,
-    2025). Neurons are the longer side of [N, rows, columns]; `variances` is theirs, and is brought up to date."""
-    sizes = updates.square().mean(-1 if updates.size(-2) >= updates.size(-1) else -2, keepdim=True)
+    2025). `variances` is brought up to date."""
+    sizes = neuron_sizes(updates)
     variances.lerp_(sizes, 1 - MUON_BETA2)
     scale = variances.clamp_min(1e-10).rsqrt()
     whole, scaled = (x.sum((-2, -1), keepdim=True) for x in (sizes, sizes * scale.square()))
@@ -466,9 +472,8 @@ class Muon(torch.optim.Optimizer):
             weights = torch.stack(params).view(parts)
             gradients = torch.stack([p.grad for p in params]).view(parts)
             if not state:
-                neurons = (-1, 1) if weights.size(-2) >= weights.size(-1) else (1, -1)
                 state["momenta"] = torch.zeros_like(gradients)
-                state["variances"] = gradients.new_zeros(len(weights), max(weights.shape[1:])).unflatten(1, neurons)
+                state["variances"] = torch.zeros_like(neuron_sizes(gradients))
             momenta, variances = state["momenta"], state["variances"]
             momenta.lerp_(gradients, 1 - group["momentum"])
             updates = even_out(orthogonalise(gradients.lerp(momenta, group["momentum"])), variances)

@@ -135,20 +135,14 @@ def attention(train: Any) -> None:
         for label, kernel_options in FLEX.items():
             ways[label] = partial(flex, blocks=train.window_blocks(window), kernel_options=kernel_options)
         ways["FlashAttention 4"] = partial(flash_4, window=window)
-        compare(f"window {window}", ways, inputs, attention_flops(train, window), partial(masked, window=window))
+        exact = partial(train.attend, window=window, blocks=None)
+        compare(f"window {window}", ways, inputs, attention_flops(train, window), exact)
 
 
 def attention_flops(train: Any, window: int) -> float:
     """Of the pairs that are not masked, forward and backward: 12 per pair and channel."""
     pairs = sum(min(i + 1, window) for i in range(train.MAX_SEQ_LEN))
     return float(12 * train.DEVICE_BATCH_SIZE * train.WIDTH * pairs)
-
-
-def masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    position = torch.arange(q.size(1), device=q.device)
-    distance = position[:, None] - position[None, :]
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=(distance >= 0) & (distance < window)).transpose(1, 2)
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend) -> Tensor:
@@ -197,17 +191,21 @@ def rotated_attention(train: Any) -> None:
     model = train.build_model()
     cos, sin = model.cos, model.sin
 
-    def turned(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def plain(qkv: Tensor, window: int, blocks: Any) -> Tensor:
         q, k, v = qkv.unbind(2)
-        return train.rotate(train.norm(q), cos, sin), train.rotate(train.norm(k), cos, sin), v
+        q, k = (train.rotate(train.norm(x), cos, sin) for x in (q, k))
+        return train.attend(q, k, v, window, blocks)  # type: ignore[no-any-return]
+
+    def fused(qkv: Tensor, window: int) -> Tensor:
+        return train.fused_attention(qkv, None, cos, sin, window)[0]  # type: ignore[no-any-return]
 
     for window in (train.MAX_SEQ_LEN, train.MAX_SEQ_LEN // 2):
-        blocks = train.window_blocks(window)
+        compiled = torch.compile(plain, dynamic=False)
         ways: dict[str, Way] = {
-            "compiled": torch.compile(lambda qkv, w=window, b=blocks: train.attend(*turned(qkv), w, b), dynamic=False),
-            "train.py": lambda qkv, w=window: train.fused_attention(qkv, None, cos, sin, w)[0],
+            "compiled": partial(compiled, window=window, blocks=train.window_blocks(window)),
+            "train.py": partial(fused, window=window),
         }
-        exact = lambda qkv, w=window: masked(*turned(qkv), window=w)  # noqa: E731
+        exact = partial(plain, window=window, blocks=None)
         compare(f"window {window}", ways, [qkv], attention_flops(train, window), exact)
 
 

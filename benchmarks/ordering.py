@@ -68,16 +68,20 @@ def edited(path: Path, edits: dict[str, str]) -> str:
 def train(dataset: Path, source: str, budget_s: float, seed: int) -> dict[str, str]:
     """The summary block of one run by hand."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(ROOT / "prepare.py", folder)
-        Path(folder, "train.py").write_text(source)
-        knobs = json.loads((dataset / "manifest.json").read_text())["knobs"]
-        config = {"max_seq_len": knobs["max_seq_len"], "vocab_size": knobs["vocab_size"], "profile": knobs}
-        config |= {"budget_s": budget_s, "device": "cpu", "seed": seed}
-        Path(folder, "config.json").write_text(json.dumps(config))
+        lay_out(Path(folder), source, dataset, budget_s, seed, "cpu")
         environment = {**os.environ, "AUTORESEARCH_DATASET": str(dataset), "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "train.py"]
         ran = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
     return {name: value.strip() for name, _, value in (line.partition(":") for line in ran.stdout.splitlines())}
+
+
+def lay_out(folder: Path, source: str, dataset: Path, budget_s: float, seed: int, device: str) -> None:
+    """A train.py with its prepare.py, and the settings that it runs by hand with."""
+    shutil.copy(ROOT / "prepare.py", folder)
+    (folder / "train.py").write_text(source)
+    knobs = json.loads((dataset / "manifest.json").read_text())["knobs"]
+    config = {"max_seq_len": knobs["max_seq_len"], "vocab_size": knobs["vocab_size"], "profile": knobs}
+    (folder / "config.json").write_text(json.dumps({**config, "budget_s": budget_s, "device": device, "seed": seed}))
 
 
 def print_table(scores: dict[str, list[float]]) -> None:

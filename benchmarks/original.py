@@ -19,8 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ordering import lay_out
+
 ROOT = Path(__file__).parents[1]
-PEAK_FLOPS = 989.5e12  # dense bf16 of an H100 SXM, which the original counts against too
 
 PREPARE = """
 import importlib.util, json, os
@@ -132,7 +133,11 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for run in options.runs:
         with tempfile.TemporaryDirectory() as folder:
-            (ours if run == "ours" else original)(options, Path(folder), run)
+            if run == "ours":
+                source = (ROOT / "train.py").read_text()
+                lay_out(Path(folder), source, options.dataset, options.seconds, options.seed, "cuda")
+            else:
+                lay_out_original(options, Path(folder), run)
             environment = {**os.environ, "AUTORESEARCH_DATASET": str(options.dataset.absolute())}
             command = [sys.executable, "train.py"]
             ran = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -148,20 +153,11 @@ def main() -> None:
     print(json.dumps({"machine": machine, "runs": found, "ratio to the first": ratios}, indent=1))
 
 
-def original(options: argparse.Namespace, folder: Path, attention: str) -> None:
+def lay_out_original(options: argparse.Namespace, folder: Path, attention: str) -> None:
     shutil.copy(options.original / "train.py", folder)
     given = f"ROOT, SECONDS, SEED = {str(ROOT)!r}, {options.seconds}, {options.seed}\n"
     (folder / "prepare.py").write_text(given + PREPARE)
     (folder / "kernels.py").write_text(f"ATTENTION = {attention!r}\n" + KERNELS)
-
-
-def ours(options: argparse.Namespace, folder: Path, _: str) -> None:
-    for name in ("train.py", "prepare.py"):
-        shutil.copy(ROOT / name, folder)
-    knobs = json.loads((options.dataset / "manifest.json").read_text())["knobs"]
-    config = {"max_seq_len": knobs["max_seq_len"], "vocab_size": knobs["vocab_size"], "profile": knobs}
-    config |= {"budget_s": options.seconds, "device": "cuda", "seed": options.seed}
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 def summary(printed: str) -> dict[str, float]:

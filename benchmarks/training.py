@@ -184,14 +184,11 @@ print(json.dumps(stages))
 
 def start_up(options: argparse.Namespace) -> dict[str, Any]:
     """Each in a process of its own, the second with the compiler's cache that the first has left."""
+    import prepare
+
     cache = options.dataset.absolute() / ".compiled"
-    environment = {
-        **os.environ,
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": str(cache / "flash"),
-        "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
-    }
+    caches = {name: str(cache / name) for name in prepare._COMPILERS_CACHES}
+    environment = {**os.environ, **caches, "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1"}
     found: dict[str, Any] = {}
     for label in ("cold", "warm"):
         started = time.monotonic()
