@@ -289,7 +289,12 @@ def _running_clock() -> Clock:
 # ---- what the compiler made, from one start-up to the next -----------------------------------------------------------
 
 _KERNELS = "kernels.tar"
-_COMPILERS_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR")
+_COMPILERS_CACHES = (
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR",
+    "QUACK_CACHE_DIR",
+)
 
 
 def _keeps_kernels() -> bool:

@@ -69,10 +69,15 @@ HAS_HOPPER = DEVICE == "cuda" and torch.cuda.get_device_capability()[0] == 9
 HOPPER = HAS_HOPPER and HEAD_DIM in (64, 128) and torch.is_grad_enabled()
 if HOPPER:
     try:
+        import cutlass.cute as cute
         import triton
         import triton.language as tl
         from flash_attn.cute.interface import _flash_attn_bwd, _flash_attn_fwd
-        from triton.tools.tensor_descriptor import TensorDescriptor
+        from quack.activation import relu
+        from quack.epilogue import gemm_epilogue, pack, unpack
+        from quack.epilogue.head_rmsnorm import HeadRstd
+        from quack.epilogue.rotary import rotary_cos_sin_load
+        from quack.gemm_config import GemmConfig
     except ImportError:
         HOPPER = False
 
@@ -85,6 +90,38 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=NORM_EPS)
+
+
+class Mix(torch.autograd.Function):
+    """norm(a x + b y) and the mix, which can be had from its norm, as can all that backward needs: one tensor is kept, not three.
+    Without a and b, of x + y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor]:
+        mixed = x + y if a is None or b is None else a * x + b * y
+        scale = torch.rsqrt(mixed.float().square().mean(-1, keepdim=True) + NORM_EPS)
+        normed = (mixed * scale).to(x.dtype)
+        ctx.save_for_backward(None if a is None else y, a, b, normed, scale)
+        return normed, (normed / scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dnormed: Tensor, dmixed: Tensor) -> tuple[Tensor | None, ...]:
+        y, a, b, normed, scale = ctx.saved_tensors
+        along = (dnormed * normed).float().mean(-1, keepdim=True)
+        dx = dmixed + (scale * (dnormed - normed * along)).to(dmixed.dtype)
+        if a is None:
+            return dx, dx, None, None
+        dx = a * dx  # what else there is comes from this, so that it alone is written
+        along_y, along_mixed = ((dx * z).float().sum() / a for z in (y, normed / scale))
+        return dx, b / a * dx, (along_mixed - b * along_y) / a, along_y
+
+
+def mix(x: Tensor, y: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """norm(a x + b y) and a x + b y; or of x + y."""
+    if HOPPER:
+        return Mix.apply(x, y, a, b)
+    x = x + y if a is None or b is None else a * x + b * y
+    return norm(x), x
 
 
 class Linear(nn.Linear):
@@ -105,10 +142,11 @@ def windows() -> list[int]:
     return [*spans[:-1], MAX_SEQ_LEN]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of [B, T, H, D]."""
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cos + right * sin, right * cos - left * sin], dim=-1).to(x.dtype)
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotary position embedding of [B, T, H, D]: each two channels are turned by cosine and sine of [T, 1, D / 2, 2]."""
+    left, right = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = rotation.unbind(-1)
+    return torch.stack([left * cos + right * sin, right * cos - left * sin], dim=-1).flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -122,20 +160,18 @@ class Attention(nn.Module):
         # How much of the value embedding each head takes: read off the first channels, between 0 and 2.
         self.gate = Linear(min(32, WIDTH), self.heads, bias=False) if has_value_embedding(layer) else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor, value_embedding: Tensor | None) -> Tensor:
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.heads, HEAD_DIM)
         extra = None
         if self.gate is not None and value_embedding is not None:
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate.in_features]))
             extra = gate.unsqueeze(-1) * value_embedding.view(B, T, self.heads, HEAD_DIM)
         if HOPPER:
-            # Of v + extra only extra needs a gradient here: fused_attention takes care of all of qkv.
-            v = None if extra is None else qkv.detach()[:, :, 2] + extra
-            return self.out(fused_attention(qkv, v, cos, sin, self.window)[0].view(B, T, C))
-        q, k, v = qkv.unbind(2)
-        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)
-        y = attend(q, k, v if extra is None else v + extra, self.window, self.blocks)
+            y = fused_attention(x, self.qkv.weight.to(x.dtype), extra, rotation, self.window)[0]
+        else:
+            q, k, v = self.qkv(x).view(B, T, 3, self.heads, HEAD_DIM).unbind(2)
+            q, k = rotate(norm(q), rotation), rotate(norm(k), rotation)
+            y = attend(q, k, v if extra is None else v + extra, self.window, self.blocks)
         return self.out(y.reshape(B, T, C))
 
 
@@ -170,9 +206,11 @@ class Block(nn.Module):
         self.up = Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
         self.down = Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None) -> Tensor:
-        x = x + self.attention(norm(x), cos, sin, value_embedding)
-        return x + self.mlp(norm(x))
+    def forward(self, x: Tensor, first: Tensor, a: Tensor, b: Tensor, *context: Tensor | None) -> Tensor:
+        """x and the embeddings, mixed by a and b, after attention and MLP."""
+        normed, x = mix(x, first, a, b)
+        normed, x = mix(x, self.attention(normed, *context))
+        return x + self.mlp(normed)
 
     def mlp(self, x: Tensor) -> Tensor:
         if HOPPER:
@@ -183,8 +221,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """int64 [B, T] → logits, float32 [B, T, VOCAB_SIZE]."""
 
-    cos: Tensor
-    sin: Tensor
+    rotation: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,8 +236,7 @@ class GPT(nn.Module):
         self.embedding_lambdas = nn.Parameter(torch.full((DEPTH,), 0.1))
         frequencies = ROPE_BASE ** -(torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)
         angles = torch.outer(torch.arange(MAX_SEQ_LEN), frequencies)[:, None, :]
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.register_buffer("rotation", torch.stack([angles.cos(), angles.sin()], dim=-1), persistent=False)
         self.initialise()
 
     @torch.no_grad()
@@ -228,12 +264,11 @@ class GPT(nn.Module):
     def features(self, idx: Tensor) -> Tensor:
         """int64 [B, T] → what the unembedding sees, [B, T, WIDTH]."""
         # The residual stream is in COMPUTE_DTYPE too: in float32 its traffic would cost more than the matrices.
-        cos, sin = self.cos[: idx.size(1)], self.sin[: idx.size(1)]
-        x = first = norm(self.embedding(idx)).to(COMPUTE_DTYPE)
+        rotation = self.rotation[: idx.size(1)]
+        x = first = norm(self.embedding(idx).to(COMPUTE_DTYPE))
         for i, block in enumerate(self.blocks):
-            x = self.residual_lambdas[i] * x + self.embedding_lambdas[i] * first
             value_embedding = self.value_embeddings[str(i)](idx).to(COMPUTE_DTYPE) if has_value_embedding(i) else None
-            x = block(x, cos, sin, value_embedding)
+            x = block(x, first, self.residual_lambdas[i], self.embedding_lambdas[i], rotation, value_embedding)
         return norm(x) / SOFTCAP
 
 
@@ -243,137 +278,142 @@ def build_model() -> nn.Module:
 
 
 # ---- what torch.compile cannot fuse, for a Hopper GPU ----------------------------------------------------------------
-# fused_attention(qkv, v, …)[0] is attend(…) of rotated, normed q and k; fused_mlp(x, up, down)[0] is relu(x upᵀ)² downᵀ;
-# fused_loss(x, w, targets)[0] is the cross-entropy of softcapped x wᵀ.
+# fused_attention(x, w, extra, …)[0] is attend(…) of normed and rotated q and k, and v + extra, of x wᵀ; fused_mlp(x, up, down)[0]
+# is relu(x upᵀ)² downᵀ; fused_loss(x, w, targets)[0] is the cross-entropy of softcapped x wᵀ.
 
 if HOPPER:
-    SMS = torch.cuda.get_device_properties(0).multi_processor_count
+    TILES = GemmConfig(tile_m=192, tile_n=128, cluster_m=1, cluster_n=2, is_dynamic_persistent=False)
+    HEAD_TILES = GemmConfig(tile_m=128, tile_n=128, cluster_m=2, cluster_n=1, is_dynamic_persistent=False)
+
+    def product(x: Tensor, w: Tensor, epilogue: Any, *c: Tensor, tiles: Any = TILES, **operands: Any) -> Tensor:
+        """x wᵀ, and what an epilogue makes of it before it leaves the multiprocessor."""
+        out: Tensor = epilogue(x, w.mT, *c, config=tiles, tuned=False, **operands)["D"]
+        return out
+
+    @gemm_epilogue()
+    def unchanged(acc):
+        return {"D": acc}
+
+    @gemm_epilogue()
+    def plus(acc, c):
+        return {"D": acc + c}
+
+    @gemm_epilogue()
+    def square_relu(acc):
+        positive = relu(acc)
+        return {"D": positive * positive}
+
+    @gemm_epilogue()
+    def square_relu_backward(acc, c):
+        """c is what forward made; the derivative of x² at x > 0 is 2 √x²."""
+        return {"D": acc * (2.0 * cute.math.sqrt(c, fastmath=True))}
+
+    def square(acc):
+        return {"scale": acc * acc}
+
+    HEAD_SCALE = HeadRstd("scale", eps=NORM_EPS)
+
+    @gemm_epilogue(
+        mode="acc_pair",
+        prepass=square,
+        prepass_outs=("scale",),
+        ops={"scale": HEAD_SCALE, "rotation": rotary_cos_sin_load("rotation")},
+        extra_ops=(HEAD_SCALE.out("scales"),),
+    )
+    def norm_and_rotate(acc, scale, rotation):
+        left, right = unpack(acc * scale)
+        cos, sin = unpack(rotation)
+        return {"D": pack(left * cos + right * sin, right * cos - left * sin)}
 
     @triton.jit
-    def norm_and_rotate(
-        qkv, qk, scales, cos, sin, N, T, EPS: tl.constexpr, QK: tl.constexpr, D: tl.constexpr, BACKWARD: tl.constexpr,
-        ROWS: tl.constexpr,
-    ):  # fmt: skip
-        """q and k of [N, 3, H, D] → [N, 2, H, D], and by how much each was scaled; N = B × T tokens, QK = 2 H. Backward, gradients
-        of the latter in the former's shape → those of q and k, in place. What came out is all it takes: turning keeps lengths."""
-        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-        live, half = (row < N * QK)[:, None], tl.arange(0, D // 2)[None, :]
-        outer = qkv + (row // QK * (QK * 3 // 2) + row % QK)[:, None] * D + half
-        inner = qk + row[:, None] * D + half
-        angle = (row // QK % T)[:, None] * (D // 2) + half
-        left, right = tl.load(outer, live, 0.0).to(tl.float32), tl.load(outer + D // 2, live, 0.0).to(tl.float32)
-        c, s = tl.load(cos + angle), tl.load(sin + angle)
-        if BACKWARD:
-            x, y = tl.load(inner, live, 0.0).to(tl.float32), tl.load(inner + D // 2, live, 0.0).to(tl.float32)
-            along = tl.sum(left * x + right * y, axis=1)[:, None] / D
-            left, right = left - x * along, right - y * along
-            scale = tl.load(scales + row, row < N * QK, 0.0)
-            target, s = outer, -s
-        else:
-            scale = tl.rsqrt(tl.sum(left * left + right * right, axis=1) / D + EPS)
-            tl.store(scales + row, scale, row < N * QK)
-            target = inner
-        c, s = c * scale[:, None], s * scale[:, None]
-        tl.store(target, (left * c + right * s).to(tl.bfloat16), live)
-        tl.store(target + D // 2, (right * c - left * s).to(tl.bfloat16), live)
-
-    def turn(qkv: Tensor, qk: Tensor, scales: Tensor, cos: Tensor, sin: Tensor, backward: bool = False) -> None:
-        B, T, _, H, D = qkv.shape
-        rows = 32  # of one head of one token each, per program
-        grid = (triton.cdiv(scales.numel(), rows),)
-        norm_and_rotate[grid](qkv, qk, scales, cos, sin, B * T, T, NORM_EPS, 2 * H, D, backward, rows)
+    def norm_and_rotate_backward(
+        dqkv, qk, scales, rotation, N, T, QK: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr
+    ):
+        """Gradients of q and k after norm and rotation, in [N, 3, H, D] → of those before, in place; N = B × T tokens, QK = 2 H.
+        What came out, [N, 2, H, D], and by how much each was scaled is all it takes: turning keeps lengths."""
+        row, channel = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)[None, :]
+        live = (row < N * QK)[:, None]
+        gradient = dqkv + (row // QK * (QK * 3 // 2) + row % QK)[:, None] * D + channel
+        x = tl.load(qk + row[:, None] * D + channel, live, 0.0).to(tl.float32)
+        dx = tl.load(gradient, live, 0.0).to(tl.float32)
+        dx = (dx - x * (tl.sum(dx * x, axis=1)[:, None] / D)) * tl.load(scales + row, row < N * QK, 0.0)[:, None]
+        left, right = tl.split(tl.reshape(dx, (ROWS, D // 2, 2)))
+        turn = tl.load(rotation + (row // QK % T)[:, None] * D + channel)
+        cos, sin = tl.split(tl.reshape(turn, (ROWS, D // 2, 2)))
+        turned = tl.join(left * cos - right * sin, right * cos + left * sin)
+        tl.store(gradient, tl.reshape(turned, (ROWS, D)).to(tl.bfloat16), live)
 
     def span(window: int, T: int) -> dict[str, Any]:
         return {"causal": True} if window >= T else {"window_size_left": window - 1, "window_size_right": 0}
 
     @torch.library.custom_op("train::attention", mutates_args=())
     def fused_attention(
-        qkv: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, window: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """bf16 [B, T, 3, H, D], another v if not that one, float32 [T, 1, D / 2] twice → y, and what backward needs."""
-        B, T, _, H, D = qkv.shape
-        qk, scales = qkv.new_empty(B, T, 2, H, D), qkv.new_empty(B, T, 2, H, dtype=torch.float32)
-        turn(qkv, qk, scales, cos, sin)
-        v = qkv[:, :, 2] if v is None else v
-        return *_flash_attn_fwd(*qk.unbind(2), v, return_lse=True, **span(window, T))[:2], qk, scales
+        x: Tensor, w: Tensor, extra: Tensor | None, rotation: Tensor, window: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """bf16 [B, T, C], [3 C, C], [B, T, H, D], float32 [T, 1, D / 2, 2] → y, [B, T, H, D], and what backward needs."""
+        B, T, C = x.shape
+        D = 2 * rotation.size(-2)
+        scales = x.new_empty(B, T, 2 * C // D, dtype=torch.float32)
+        heads = {"scale": D, "scales": scales, "rotation": rotation.view(T, D)}
+        qk = product(x, w[: 2 * C].expand(B, -1, -1), norm_and_rotate, tiles=HEAD_TILES, **heads).view(
+            B, T, 2, C // D, D
+        )
+        tokens, w = x.flatten(0, 1), w[2 * C :]
+        v = product(tokens, w, unchanged) if extra is None else product(tokens, w, plus, extra.view(B * T, C))
+        v = v.view(B, T, C // D, D)
+        return *_flash_attn_fwd(*qk.unbind(2), v, return_lse=True, **span(window, T))[:2], qk, v, scales
 
     @fused_attention.register_fake
-    def _(qkv: Tensor, v: Tensor | None, cos: Tensor, sin: Tensor, window: int) -> tuple[Tensor, ...]:
-        B, T, _, H, D = qkv.shape
-        lse, scales = (qkv.new_empty(shape, dtype=torch.float32) for shape in ((B, H, T), (B, T, 2, H)))
-        return qkv.new_empty(B, T, H, D), lse, qkv.new_empty(B, T, 2, H, D), scales
+    def _(x: Tensor, w: Tensor, extra: Tensor | None, rotation: Tensor, window: int) -> tuple[Tensor, ...]:
+        B, T, C = x.shape
+        H = C // (2 * rotation.size(-2))
+        y, qk, v = (x.new_empty(B, T, *shape, C // H) for shape in ((H,), (2, H), (H,)))
+        return y, x.new_empty(B, H, T, dtype=torch.float32), qk, v, x.new_empty(B, T, 2 * H, dtype=torch.float32)
 
     @torch.library.custom_op("train::attention_backward", mutates_args=())
     def fused_attention_backward(
-        dy: Tensor, v: Tensor, cos: Tensor, sin: Tensor, window: int, y: Tensor, lse: Tensor, qk: Tensor, scales: Tensor
-    ) -> Tensor:
-        B, T, _, H, D = qk.shape
-        dqkv = qk.new_empty(B, T, 3, H, D)
+        dy: Tensor, x: Tensor, w: Tensor, rotation: Tensor, window: int,
+        y: Tensor, lse: Tensor, qk: Tensor, v: Tensor, scales: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        B, T, H, D = v.shape
+        dqkv = v.new_empty(B, T, 3, H, D)
         into = dict(zip(("dq", "dk", "dv"), dqkv.unbind(2), strict=True))
         _flash_attn_bwd(*qk.unbind(2), v, y, dy.contiguous(), lse, **span(window, T), **into)
-        turn(dqkv, qk, scales, cos, sin, backward=True)
-        return dqkv
+        rows = 32  # of one head of one token each, per program
+        norm_and_rotate_backward[(triton.cdiv(scales.numel(), rows),)](
+            dqkv, qk, scales, rotation, B * T, T, 2 * H, D, rows
+        )
+        flat = dqkv.view(B * T, -1)
+        return (flat @ w).view_as(x), flat.T @ x.flatten(0, 1), dqkv
 
     @fused_attention_backward.register_fake
-    def _(dy: Tensor, v: Tensor, cos: Tensor, *_: Any) -> Tensor:
+    def _(dy: Tensor, x: Tensor, w: Tensor, *_: Any) -> tuple[Tensor, ...]:
         B, T, H, D = dy.shape
-        return dy.new_empty(B, T, 3, H, D)
+        return torch.empty_like(x), torch.empty_like(w), dy.new_empty(B, T, 3, H, D)
 
     def keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        qkv, v, cos, sin, ctx.window = inputs
-        ctx.own_v = v is None
-        ctx.save_for_backward(qkv if v is None else v, cos, sin, *output)
+        x, w, extra, rotation, ctx.window = inputs
+        ctx.has_extra = extra is not None
+        ctx.save_for_backward(x, w, rotation, *output)
 
     def differentiate_attention(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        v, cos, sin, *found = ctx.saved_tensors
-        dqkv = fused_attention_backward(dy, v[:, :, 2] if ctx.own_v else v, cos, sin, ctx.window, *found)
-        return dqkv, None if ctx.own_v else dqkv[:, :, 2], None, None, None
+        x, w, rotation, *found = ctx.saved_tensors
+        dx, dw, dqkv = fused_attention_backward(dy, x, w, rotation, ctx.window, *found)
+        return dx, dw, dqkv[:, :, 2] if ctx.has_extra else None, None, None
 
     fused_attention.register_autograd(differentiate_attention, setup_context=keep_attention)
-
-    @triton.jit
-    def square_relu_of_product(
-        x, w, kept, out, M, N, K, SMS: tl.constexpr, BACKWARD: tl.constexpr,
-        BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    ):  # fmt: skip
-        """relu(x wᵀ)² of [M, K] and [N, K]; or backward x wᵀ · 2 √kept, where kept is what forward made."""
-        columns = tl.cdiv(N, BN)
-        for tile in tl.range(tl.program_id(0), tl.cdiv(M, BM) * columns, SMS, flatten=True):
-            row, column = tile // columns * BM, tile % columns * BN
-            product = tl.zeros((BM, BN), tl.float32)
-            for k in range(0, K, BK):
-                product = tl.dot(x.load([row, k]), w.load([column, k]).T, product)
-            left, right = tl.split(tl.permute(tl.reshape(product, (BM, 2, BN // 2)), (0, 2, 1)))
-            if BACKWARD:
-                left *= 2 * tl.sqrt(kept.load([row, column]).to(tl.float32))
-                out.store([row, column], left.to(tl.bfloat16))
-                right *= 2 * tl.sqrt(kept.load([row, column + BN // 2]).to(tl.float32))
-                out.store([row, column + BN // 2], right.to(tl.bfloat16))
-            else:
-                left, right = tl.maximum(left, 0.0), tl.maximum(right, 0.0)
-                out.store([row, column], (left * left).to(tl.bfloat16))
-                out.store([row, column + BN // 2], (right * right).to(tl.bfloat16))
-
-    def square_relu(x: Tensor, w: Tensor, kept: Tensor | None = None) -> Tensor:
-        out = x.new_empty(x.size(0), w.size(0))
-        BM, BN, BK = 128, 256, 64
-        tiles = [(x, [BM, BK]), (w, [BN, BK]), (out if kept is None else kept, [BM, BN // 2]), (out, [BM, BN // 2])]
-        described = [TensorDescriptor.from_tensor(tensor, block) for tensor, block in tiles]
-        options = {"BM": BM, "BN": BN, "BK": BK, "num_warps": 8, "num_stages": 4 if kept is None else 3}
-        square_relu_of_product[(SMS,)](*described, *out.shape, x.size(1), SMS, kept is not None, **options)
-        return out
 
     @torch.library.custom_op("train::mlp", mutates_args=())
     def fused_mlp(x: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         """bf16 [N, WIDTH] → the same, and the hidden layer for backward."""
-        hidden = square_relu(x, up)
+        hidden = product(x, up, square_relu)
         return hidden @ down.T, hidden
 
     @torch.library.custom_op("train::mlp_backward", mutates_args=())
     def fused_mlp_backward(
         dy: Tensor, x: Tensor, up: Tensor, down: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dhidden = square_relu(dy.contiguous(), down.T.contiguous(), hidden)
+        dhidden = product(dy.contiguous(), down.T, square_relu_backward, hidden)
         return dhidden @ up, dhidden.T @ x, dy.T @ hidden
 
     fused_mlp.register_fake(lambda x, up, down: (torch.empty_like(x), x.new_empty(len(x), len(up))))
@@ -400,7 +440,7 @@ if HOPPER:
     @torch.library.custom_op("train::loss", mutates_args=())
     def fused_loss(x: Tensor, w: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Nats per token of bf16 [N, WIDTH], and the gradients of their sum: made at once, so that no logits are kept."""
-        logits, nats = x @ w.T, torch.empty_like(targets, dtype=torch.float32)
+        logits, nats = product(x, w, unchanged), torch.empty_like(targets, dtype=torch.float32)
         options = {"V": len(w), "CAP": SOFTCAP, "BLOCK": triton.next_power_of_2(len(w)), "num_warps": 16}
         cross_entropy_and_gradient[nats.shape](logits, targets, nats, **options)
         return nats.mean(), logits @ w, logits.T @ x
@@ -490,8 +530,9 @@ def build_optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
     adam = [
         {"params": [model.embedding.weight, *model.value_embeddings.parameters()], "lr": EMBEDDING_LR * scale},
         {"params": [model.unembedding.weight], "lr": UNEMBEDDING_LR * scale},
-        {"params": [model.residual_lambdas], "lr": SCALAR_LR * 0.01},
-        {"params": [model.embedding_lambdas], "lr": SCALAR_LR, "betas": (0.96, ADAM_BETA2)},
+        # At first the loss does not depend on these: what their gradients are then, 1e-6 of rounding, must not make whole steps.
+        {"params": [model.residual_lambdas], "lr": SCALAR_LR * 0.01, "eps": 1e-5},
+        {"params": [model.embedding_lambdas], "lr": SCALAR_LR, "betas": (0.96, ADAM_BETA2), "eps": 1e-5},
     ]
     options: dict[str, Any] = {
         "betas": (ADAM_BETA1, ADAM_BETA2),

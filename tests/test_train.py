@@ -176,7 +176,7 @@ def test_a_layer_looks_no_farther_back_than_its_window(train: Any, model: Any, w
     x = torch.randn(1, SEQ_LEN, train.WIDTH)
     other = x.clone()
     other[0, 7] = torch.randn(train.WIDTH)
-    difference = (layer(x, model.cos, model.sin, None) - layer(other, model.cos, model.sin, None)).abs().amax(-1)
+    difference = (layer(x, model.rotation, None) - layer(other, model.rotation, None)).abs().amax(-1)
     reached = (difference[0] > 1e-5).nonzero().flatten().tolist()
     assert reached == list(range(7, min(7 + window, SEQ_LEN)))
 
