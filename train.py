@@ -73,9 +73,10 @@ if HOPPER:
         import triton
         import triton.language as tl
         from flash_attn.cute.interface import _flash_attn_bwd, _flash_attn_fwd
-        from quack.activation import relu
+        from quack.activation import relu_sq
         from quack.epilogue import gemm_epilogue, pack, unpack
         from quack.epilogue.head_rmsnorm import HeadRstd
+        from quack.epilogue.library import identity_epi, residual_epi
         from quack.epilogue.rotary import rotary_cos_sin_load
         from quack.gemm_config import GemmConfig
     except ImportError:
@@ -177,11 +178,10 @@ class Attention(nn.Module):
 
 def window_blocks(window: int) -> BlockMask:
     """Which blocks of the attention matrix a causal window touches; the others are never computed."""
-
-    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (query - key < window)
-
-    return create_block_mask(visible, None, None, MAX_SEQ_LEN, MAX_SEQ_LEN, device=DEVICE)
+    length = MAX_SEQ_LEN
+    return create_block_mask(
+        lambda _, head, query, key: (query >= key) & (query - key < window), None, None, length, length, device=DEVICE
+    )
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, blocks: BlockMask | None) -> Tensor:
@@ -283,52 +283,33 @@ def build_model() -> nn.Module:
 
 if HOPPER:
     TILES = GemmConfig(tile_m=192, tile_n=128, cluster_m=1, cluster_n=2, is_dynamic_persistent=False)
-    HEAD_TILES = GemmConfig(tile_m=128, tile_n=128, cluster_m=2, cluster_n=1, is_dynamic_persistent=False)
 
-    def product(x: Tensor, w: Tensor, epilogue: Any, *c: Tensor, tiles: Any = TILES, **operands: Any) -> Tensor:
-        """x wᵀ, and what an epilogue makes of it before it leaves the multiprocessor."""
-        out: Tensor = epilogue(x, w.mT, *c, config=tiles, tuned=False, **operands)["D"]
-        return out
-
-    @gemm_epilogue()
-    def unchanged(acc):
-        return {"D": acc}
-
-    @gemm_epilogue()
-    def plus(acc, c):
-        return {"D": acc + c}
+    def product(x: Tensor, w: Tensor, epilogue: Any = identity_epi, *c: Tensor, **operands: Any) -> Tensor:
+        """x wᵀ, or what an epilogue makes of it before it is written."""
+        return epilogue(x, w.mT, *c, config=TILES, tuned=False, **operands)["D"]
 
     @gemm_epilogue()
     def square_relu(acc):
-        positive = relu(acc)
-        return {"D": positive * positive}
+        return {"D": relu_sq(acc)}
 
     @gemm_epilogue()
     def square_relu_backward(acc, c):
         """c is what forward made; the derivative of x² at x > 0 is 2 √x²."""
         return {"D": acc * (2.0 * cute.math.sqrt(c, fastmath=True))}
 
-    def square(acc):
-        return {"scale": acc * acc}
-
     HEAD_SCALE = HeadRstd("scale", eps=NORM_EPS)
 
     @gemm_epilogue(
-        mode="acc_pair",
-        prepass=square,
-        prepass_outs=("scale",),
-        ops={"scale": HEAD_SCALE, "rotation": rotary_cos_sin_load("rotation")},
-        extra_ops=(HEAD_SCALE.out("scales"),),
-    )
+        mode="acc_pair", prepass=lambda acc: {"scale": acc * acc}, prepass_outs=("scale",),
+        ops={"scale": HEAD_SCALE, "rotation": rotary_cos_sin_load("rotation")}, extra_ops=(HEAD_SCALE.out("scales"),),
+    )  # fmt: skip
     def norm_and_rotate(acc, scale, rotation):
         left, right = unpack(acc * scale)
         cos, sin = unpack(rotation)
         return {"D": pack(left * cos + right * sin, right * cos - left * sin)}
 
     @triton.jit
-    def norm_and_rotate_backward(
-        dqkv, qk, scales, rotation, N, T, QK: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr
-    ):
+    def rotate_and_norm(dqkv, qk, scales, rotation, N, T, QK: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
         """Gradients of q and k after norm and rotation, in [N, 3, H, D] → of those before, in place; N = B × T tokens, QK = 2 H.
         What came out, [N, 2, H, D], and by how much each was scaled is all it takes: turning keeps lengths."""
         row, channel = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)[None, :]
@@ -354,13 +335,10 @@ if HOPPER:
         B, T, C = x.shape
         D = 2 * rotation.size(-2)
         scales = x.new_empty(B, T, 2 * C // D, dtype=torch.float32)
-        heads = {"scale": D, "scales": scales, "rotation": rotation.view(T, D)}
-        qk = product(x, w[: 2 * C].expand(B, -1, -1), norm_and_rotate, tiles=HEAD_TILES, **heads).view(
-            B, T, 2, C // D, D
-        )
-        tokens, w = x.flatten(0, 1), w[2 * C :]
-        v = product(tokens, w, unchanged) if extra is None else product(tokens, w, plus, extra.view(B * T, C))
-        v = v.view(B, T, C // D, D)
+        operands = {"scale": D, "scales": scales, "rotation": rotation.view(T, D)}
+        qk = product(x, w[: 2 * C].expand(B, -1, -1), norm_and_rotate, **operands).view(B, T, 2, -1, D)
+        added = {} if extra is None else {"epilogue": residual_epi, "res": extra.view(B * T, C)}
+        v = product(x.flatten(0, 1), w[2 * C :], **added).view(B, T, -1, D)
         return *_flash_attn_fwd(*qk.unbind(2), v, return_lse=True, **span(window, T))[:2], qk, v, scales
 
     @fused_attention.register_fake
@@ -371,25 +349,21 @@ if HOPPER:
         return y, x.new_empty(B, H, T, dtype=torch.float32), qk, v, x.new_empty(B, T, 2 * H, dtype=torch.float32)
 
     @torch.library.custom_op("train::attention_backward", mutates_args=())
-    def fused_attention_backward(
-        dy: Tensor, x: Tensor, w: Tensor, rotation: Tensor, window: int,
-        y: Tensor, lse: Tensor, qk: Tensor, v: Tensor, scales: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    def fused_attention_backward(dy: Tensor, found: list[Tensor], window: int) -> tuple[Tensor, Tensor, Tensor]:
+        x, w, rotation, y, lse, qk, v, scales = found
         B, T, H, D = v.shape
         dqkv = v.new_empty(B, T, 3, H, D)
         into = dict(zip(("dq", "dk", "dv"), dqkv.unbind(2), strict=True))
         _flash_attn_bwd(*qk.unbind(2), v, y, dy.contiguous(), lse, **span(window, T), **into)
-        rows = 32  # of one head of one token each, per program
-        norm_and_rotate_backward[(triton.cdiv(scales.numel(), rows),)](
-            dqkv, qk, scales, rotation, B * T, T, 2 * H, D, rows
-        )
+        rows = 64  # of one head of one token each, per program
+        grid = (triton.cdiv(scales.numel(), rows),)
+        rotate_and_norm[grid](dqkv, qk, scales, rotation, B * T, T, 2 * H, D, rows, num_warps=8)
         flat = dqkv.view(B * T, -1)
-        return (flat @ w).view_as(x), flat.T @ x.flatten(0, 1), dqkv
+        return product(flat, w.T).view_as(x), flat.T @ x.flatten(0, 1), dqkv
 
-    @fused_attention_backward.register_fake
-    def _(dy: Tensor, x: Tensor, w: Tensor, *_: Any) -> tuple[Tensor, ...]:
-        B, T, H, D = dy.shape
-        return torch.empty_like(x), torch.empty_like(w), dy.new_empty(B, T, 3, H, D)
+    fused_attention_backward.register_fake(
+        lambda dy, found, window: (*map(torch.empty_like, found[:2]), dy.new_empty(*dy.shape[:2], 3, *dy.shape[2:]))
+    )
 
     def keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, w, extra, rotation, ctx.window = inputs
@@ -397,8 +371,7 @@ if HOPPER:
         ctx.save_for_backward(x, w, rotation, *output)
 
     def differentiate_attention(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, w, rotation, *found = ctx.saved_tensors
-        dx, dw, dqkv = fused_attention_backward(dy, x, w, rotation, ctx.window, *found)
+        dx, dw, dqkv = fused_attention_backward(dy, list(ctx.saved_tensors), ctx.window)
         return dx, dw, dqkv[:, :, 2] if ctx.has_extra else None, None, None
 
     fused_attention.register_autograd(differentiate_attention, setup_context=keep_attention)
@@ -407,21 +380,24 @@ if HOPPER:
     def fused_mlp(x: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         """bf16 [N, WIDTH] → the same, and the hidden layer for backward."""
         hidden = product(x, up, square_relu)
-        return hidden @ down.T, hidden
+        return product(hidden, down), hidden
 
     @torch.library.custom_op("train::mlp_backward", mutates_args=())
-    def fused_mlp_backward(
-        dy: Tensor, x: Tensor, up: Tensor, down: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def fused_mlp_backward(dy: Tensor, found: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        x, up, down, hidden = found
         dhidden = product(dy.contiguous(), down.T, square_relu_backward, hidden)
-        return dhidden @ up, dhidden.T @ x, dy.T @ hidden
+        return product(dhidden, up.T), dhidden.T @ x, dy.T @ hidden
 
     fused_mlp.register_fake(lambda x, up, down: (torch.empty_like(x), x.new_empty(len(x), len(up))))
-    fused_mlp_backward.register_fake(lambda dy, *inputs: tuple(map(torch.empty_like, inputs[:3])))
+    fused_mlp_backward.register_fake(lambda dy, found: tuple(map(torch.empty_like, found[:3])))
     fused_mlp.register_autograd(
-        lambda ctx, dy, _: fused_mlp_backward(dy, *ctx.saved_tensors),
+        lambda ctx, dy, _: fused_mlp_backward(dy, list(ctx.saved_tensors)),
         setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs, output[1]),
     )
+
+    @triton.jit
+    def tanh(x):
+        return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x.to(tl.float32)], tl.float32, True, 1)
 
     @triton.jit
     def cross_entropy_and_gradient(logits, targets, nats, V: tl.constexpr, CAP: tl.constexpr, BLOCK: tl.constexpr):
@@ -429,8 +405,10 @@ if HOPPER:
         capped needs no maximum taken off before it is exponentiated."""
         row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
         target = tl.load(targets + row)
-        aim = 2 * tl.sigmoid(2 * tl.load(logits + row * V + target).to(tl.float32)) - 1
-        capped = 2 * tl.sigmoid(2 * tl.load(logits + row * V + column, column < V, 0.0).to(tl.float32)) - 1  # tanh
+        aim, capped = (
+            tanh(tl.load(logits + row * V + target)),
+            tanh(tl.load(logits + row * V + column, column < V, 0.0)),
+        )
         odds = tl.where(column < V, tl.exp(CAP * capped), 0.0)
         total = tl.sum(odds)
         gradient = (odds * (CAP / total) - tl.where(column == target, CAP, 0.0)) * (1 - capped * capped)
@@ -440,13 +418,13 @@ if HOPPER:
     @torch.library.custom_op("train::loss", mutates_args=())
     def fused_loss(x: Tensor, w: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Nats per token of bf16 [N, WIDTH], and the gradients of their sum: made at once, so that no logits are kept."""
-        logits, nats = product(x, w, unchanged), torch.empty_like(targets, dtype=torch.float32)
-        options = {"V": len(w), "CAP": SOFTCAP, "BLOCK": triton.next_power_of_2(len(w)), "num_warps": 16}
-        cross_entropy_and_gradient[nats.shape](logits, targets, nats, **options)
-        return nats.mean(), logits @ w, logits.T @ x
+        logits, nats = product(x, w), torch.empty_like(targets, dtype=torch.float32)
+        block = triton.next_power_of_2(len(w))
+        cross_entropy_and_gradient[nats.shape](logits, targets, nats, len(w), SOFTCAP, block, num_warps=16)
+        return nats.mean(), product(logits, w.T), logits.T @ x
 
     fused_loss.register_fake(
-        lambda x, w, targets: (x.new_empty((), dtype=torch.float32), torch.empty_like(x), torch.empty_like(w))
+        lambda x, w, targets: (x.new_empty((), dtype=torch.float32), *map(torch.empty_like, (x, w)))
     )
     fused_loss.register_autograd(
         lambda ctx, dloss, *_: (*(g * (dloss / len(ctx.saved_tensors[0])) for g in ctx.saved_tensors), None),
@@ -534,13 +512,9 @@ def build_optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
         {"params": [model.residual_lambdas], "lr": SCALAR_LR * 0.01, "eps": 1e-5},
         {"params": [model.embedding_lambdas], "lr": SCALAR_LR, "betas": (0.96, ADAM_BETA2), "eps": 1e-5},
     ]
-    options: dict[str, Any] = {
-        "betas": (ADAM_BETA1, ADAM_BETA2),
-        "eps": 1e-10,
-        "weight_decay": 0.0,
-        "fused": DEVICE == "cuda",
-    }
-    optimisers = [torch.optim.AdamW(adam, **options), Muon(list(model.blocks.parameters()))]
+    options: dict[str, Any] = {"betas": (ADAM_BETA1, ADAM_BETA2), "eps": 1e-10, "weight_decay": 0.0}
+    adamw = torch.optim.AdamW(adam, **options, fused=DEVICE == "cuda")
+    optimisers = [adamw, Muon(list(model.blocks.parameters()))]
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["peak_lr"] = group["lr"]
     return optimisers
