@@ -641,4 +641,5 @@ if __name__ == "__main__":
     try:
         main()
     except torch.OutOfMemoryError as error:
-        sys.exit(f"out of memory: {str(error).splitlines()[0]}; lower DEVICE_BATCH_SIZE or DEPTH")
+        asked = ". ".join(str(error).split(". ")[:2])  # the rest is advice on the allocator
+        sys.exit(f"out of memory: {asked}; lower DEVICE_BATCH_SIZE or DEPTH")

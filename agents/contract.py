@@ -19,7 +19,7 @@ STANDARD_LIBRARY = {
     *("gc", "heapq", "itertools", "json", "logging", "math", "numbers", "operator", "os", "pathlib", "random"),
     *("statistics", "string", "sys", "time", "types", "typing", "warnings"),
 }
-ALLOWED_IMPORTS = STANDARD_LIBRARY | {"flash_attn", "numpy", "prepare", "torch", "triton"}
+ALLOWED_IMPORTS = STANDARD_LIBRARY | {"cutlass", "flash_attn", "numpy", "prepare", "quack", "torch", "triton"}
 SEEDERS = {"manual_seed", "manual_seed_all", "seed", "default_rng", "RandomState", "SeedSequence"}
 """Calls whose positional arguments are seeds."""
 
@@ -89,7 +89,7 @@ def contract_breach(source: str) -> str | None:
     if missing := [name for name in ("start_clock", "submit") if name not in reached]:
         return f"main() never reaches {' and '.join(f'{name}()' for name in missing)}."
     if foreign := sorted(set(imported(tree)) - ALLOWED_IMPORTS):
-        return f"train.py imports {', '.join(foreign)[:200]}; allowed are torch, triton, flash_attn, numpy, prepare and a part of the standard library."
+        return f"train.py imports {', '.join(foreign)[:200]}; allowed are torch, numpy, triton, flash_attn, quack, cutlass, prepare and a part of the standard library."
     return None
 
 

@@ -30,7 +30,7 @@ ROUNDS = 7
 
 
 def main() -> None:
-    groups = {group.__name__: group for group in (ceilings, attention, rotated_attention, mlp, loss, matrices)}
+    groups = {group.__name__: group for group in (ceilings, attention, attention_of_products, mlp, loss, matrices)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--only", choices=tuple(groups), nargs="+", default=tuple(groups))
@@ -185,19 +185,19 @@ def flash_4(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
 
 
-def rotated_attention(train: Any) -> None:
-    """q, k, v [B, T, 3, H, D] → y of normed and rotated q and k: all of train.py's attention between its matrices"""
-    qkv = random(train.DEVICE_BATCH_SIZE, train.MAX_SEQ_LEN, 3, train.WIDTH // train.HEAD_DIM, train.HEAD_DIM)
-    model = train.build_model()
-    cos, sin = model.cos, model.sin
+def attention_of_products(train: Any) -> None:
+    """x, w → y of normed and rotated q and k, and v, of x wᵀ: all of train.py's attention but its last matrix"""
+    width, length = train.WIDTH, train.MAX_SEQ_LEN
+    x, w = random(train.DEVICE_BATCH_SIZE, length, width), random(3 * width, width, scale=width**-0.5)
+    rotation = train.build_model().rotation
 
-    def plain(qkv: Tensor, window: int, blocks: Any) -> Tensor:
-        q, k, v = qkv.unbind(2)
-        q, k = (train.rotate(train.norm(x), cos, sin) for x in (q, k))
+    def plain(x: Tensor, w: Tensor, window: int, blocks: Any) -> Tensor:
+        q, k, v = (x @ w.T).view(*x.shape[:2], 3, -1, train.HEAD_DIM).unbind(2)
+        q, k = (train.rotate(train.norm(x), rotation) for x in (q, k))
         return train.attend(q, k, v, window, blocks)  # type: ignore[no-any-return]
 
-    def fused(qkv: Tensor, window: int) -> Tensor:
-        return train.fused_attention(qkv, None, cos, sin, window)[0]  # type: ignore[no-any-return]
+    def fused(x: Tensor, w: Tensor, window: int) -> Tensor:
+        return train.fused_attention(x, w, None, rotation, window)[0]  # type: ignore[no-any-return]
 
     for window in (train.MAX_SEQ_LEN, train.MAX_SEQ_LEN // 2):
         compiled = torch.compile(plain, dynamic=False)
@@ -206,7 +206,8 @@ def rotated_attention(train: Any) -> None:
             "train.py": partial(fused, window=window),
         }
         exact = partial(plain, window=window, blocks=None)
-        compare(f"window {window}", ways, [qkv], attention_flops(train, window), exact)
+        flops = attention_flops(train, window) + 18 * train.DEVICE_BATCH_SIZE * length * width**2
+        compare(f"window {window}", ways, [x, w], flops, exact)
 
 
 # ---- what lies around matrices ---------------------------------------------------------------------------------------
@@ -262,7 +263,23 @@ def matrices(train: Any) -> None:
     }
     for name, (inner, outer) in shapes.items():
         x, weight = random(rows, inner), random(outer, inner, scale=inner**-0.5)
-        compare(name, {"cuBLAS": F.linear}, [x, weight], 6 * rows * inner * outer, F.linear)
+        ways: dict[str, Way] = {"cuBLAS": F.linear, "QuACK forward, cuBLAS backward": partial(Product.apply, train)}
+        compare(name, ways, [x, weight], 6 * rows * inner * outer, F.linear)
+
+
+class Product(torch.autograd.Function):
+    """x wᵀ by train.py's product(), and the gradient of x; that of w, where cuBLAS splits the long sum, by torch."""
+
+    @staticmethod
+    def forward(ctx: Any, train: Any, x: Tensor, w: Tensor) -> Tensor:
+        ctx.product = train.product
+        ctx.save_for_backward(x, w)
+        return train.product(x, w)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        return None, ctx.product(dy, w.T), dy.T @ x
 
 
 if __name__ == "__main__":

@@ -260,6 +260,7 @@ class LaunchProfile:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": "/lab",
             "PYTHONUNBUFFERED": "1",
+            "QUACK_CACHE_DIR": "/tmp/quack",
             "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",
             "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
             "TRITON_CACHE_DIR": "/tmp/triton",

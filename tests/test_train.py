@@ -194,6 +194,36 @@ def test_two_builds_differ_in_their_weights_only(train: Any) -> None:
     assert not torch.equal(one["embedding.weight"], other["embedding.weight"])
 
 
+@law
+@given(st.booleans(), st.floats(0.2, 2), st.floats(-2, 2), st.integers(0, 2**32))
+def test_a_mix_that_keeps_only_its_norm_has_the_gradients_of_one_that_keeps_everything(
+    train: Any, weighted: bool, a: float, b: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y, *upstream = (torch.randn(3, 5, train.WIDTH, generator=generator, dtype=torch.float64) for _ in range(4))
+    inputs = [x, y, *(torch.tensor(weight, dtype=torch.float64) for weight in (a, b))][: 4 if weighted else 2]
+    found, wanted = (
+        (outputs, torch.autograd.grad(outputs, inputs, upstream))
+        for way in (train.Mix.apply, train.mix)
+        for outputs in [way(*(tensor.requires_grad_() for tensor in inputs), *[None] * (4 - len(inputs)))]
+    )
+    for one, other in zip((*found[0], *found[1]), (*wanted[0], *wanted[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_turn_in_pairs_and_keep_their_length(train: Any, model: Any) -> None:
+    x = torch.randn(2, SEQ_LEN, 3, train.HEAD_DIM)
+    turned = train.rotate(x, model.rotation)
+    pairs, after = (z.unflatten(-1, (-1, 2)) for z in (x, turned))
+    torch.testing.assert_close(after.norm(dim=-1), pairs.norm(dim=-1))
+    torch.testing.assert_close(turned[:, 0], x[:, 0])
+    # What attention sees depends on how far two tokens are apart, not on where they are.
+    same = x[:, :1].expand_as(x)
+    scores = torch.einsum("bthd,bshd->bhts", *[train.rotate(same, model.rotation)] * 2)
+    torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], rtol=1e-4, atol=1e-4)
+    assert (scores[..., 0, 0] - scores[..., 0, 5]).abs().min() > 1e-2
+
+
 # ---- the optimiser ---------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +309,21 @@ def test_weights_decay_only_where_the_update_pulls_the_same_way(train: Any) -> N
     assert 0 < agreed.sum() < agreed.numel()
     assert torch.allclose(pull[agreed], 0.5 * weight[agreed] * (32 / 8) ** 0.5, atol=1e-4)
     assert torch.allclose(pull[~agreed], torch.zeros(()), atol=1e-4)
+
+
+def test_rounding_alone_does_not_move_the_scalars(train: Any) -> None:
+    torch.manual_seed(0)
+    model = train.build_model()
+    adamw, _ = train.build_optimisers(model)
+    for rounding, moved in ((1e-7, 0.01), (1e-2, 0.4)):
+        for parameter in model.parameters():
+            parameter.grad = None
+        model.embedding_lambdas.grad = torch.full_like(model.embedding_lambdas, rounding)
+        before = model.embedding_lambdas.detach().clone()
+        adamw.step()
+        step = (model.embedding_lambdas - before).abs()
+        assert (step < moved).all() if moved < 0.1 else (step > moved).all()
+        adamw.state.clear()
 
 
 def test_every_parameter_has_one_optimiser(train: Any) -> None:
