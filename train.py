@@ -265,7 +265,8 @@ class GPT(nn.Module):
         """int64 [B, T] → what the unembedding sees, [B, T, WIDTH]."""
         # The residual stream is in COMPUTE_DTYPE too: in float32 its traffic would cost more than the matrices.
         rotation = self.rotation[: idx.size(1)]
-        x = first = norm(self.embedding(idx).to(COMPUTE_DTYPE))
+        first = norm(self.embedding(idx).to(COMPUTE_DTYPE))
+        x = first.view_as(first)  # torch.compile gives up on a function that gets one tensor twice
         for i, block in enumerate(self.blocks):
             value_embedding = self.value_embeddings[str(i)](idx).to(COMPUTE_DTYPE) if has_value_embedding(i) else None
             x = block(x, first, self.residual_lambdas[i], self.embedding_lambdas[i], rotation, value_embedding)

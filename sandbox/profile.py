@@ -261,6 +261,7 @@ class LaunchProfile:
             "PYTHONPATH": "/lab",
             "PYTHONUNBUFFERED": "1",
             "QUACK_CACHE_DIR": "/tmp/quack",
+            "TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD": "1",
             "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",
             "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
             "TRITON_CACHE_DIR": "/tmp/triton",

@@ -211,6 +211,17 @@ def test_a_mix_that_keeps_only_its_norm_has_the_gradients_of_one_that_keeps_ever
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_the_model_compiles_in_one_piece_with_that_mix(train: Any, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    idx = torch.randint(VOCAB_SIZE, (2, SEQ_LEN))
+    plain = train.nats_per_token(model, idx, idx)
+    monkeypatch.setattr(train, "mix", lambda x, y, a=None, b=None: train.Mix.apply(x, y, a, b))
+    whole = torch.compile(train.nats_per_token, backend="aot_eager", fullgraph=True)
+    compiled = whole(model, idx, idx.clone())
+    compiled.backward()
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
+    model.zero_grad()
+
+
 def test_channels_turn_in_pairs_and_keep_their_length(train: Any, model: Any) -> None:
     x = torch.randn(2, SEQ_LEN, 3, train.HEAD_DIM)
     turned = train.rotate(x, model.rotation)
