@@ -215,7 +215,7 @@ def test_the_model_compiles_in_one_piece_with_that_mix(train: Any, model: Any, m
     idx = torch.randint(VOCAB_SIZE, (2, SEQ_LEN))
     plain = train.nats_per_token(model, idx, idx)
     monkeypatch.setattr(train, "mix", lambda x, y, a=None, b=None: train.Mix.apply(x, y, a, b))
-    whole = torch.compile(train.nats_per_token, backend="aot_eager", fullgraph=True)
+    whole: Any = torch.compile(train.nats_per_token, backend="aot_eager", fullgraph=True)
     compiled = whole(model, idx, idx.clone())
     torch.autograd.backward(compiled)
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
