@@ -347,4 +347,11 @@ class Event(Record):
     at: str
     experiment: int | None
     kind: str
+    """`from→to` for an experiment's step."""
     detail: str = ""
+    record: str = ""
+    """What it wrote into the experiment's row: hypothesis, candidate, review, measurement or verdict; or the campaign."""
+    digest: str = ""
+    """SHA-1 of that record's JSON."""
+    hash: str = ""
+    """SHA-1 of all this and the hash of the event before."""

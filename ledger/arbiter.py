@@ -7,6 +7,7 @@ the witness: the commit is on the branch, or it is not.
 from collections.abc import Callable
 
 from ledger.champion import Champion
+from ledger.inspection import HEAD_TRAILER
 from ledger.store import Intent, Ledger
 from ledger.verdict import Rule
 from records import Candidate, Experiment, Measurement, Verdict
@@ -74,7 +75,8 @@ class Arbiter:
         if measurement.audit is None or measurement.audit.level != "full":
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
-        commit = self.champion.prepare(head, candidate.source, message(experiment, verdict, measurement))
+        text = message(experiment, verdict, measurement, self.ledger.head())
+        commit = self.champion.prepare(head, candidate.source, text)
         # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
         if len(hashes) > 1:
@@ -93,8 +95,8 @@ class Arbiter:
             self.ledger.abandon_merge(intent.experiment, "rebase: the branch moved before the merge")
 
 
-def message(experiment: Experiment, verdict: Verdict, measurement: Measurement) -> str:
-    """Commit message: the title on one line, and trailers from which the ledger can be rebuilt."""
+def message(experiment: Experiment, verdict: Verdict, measurement: Measurement, history: str) -> str:
+    """Commit message: the title on one line, and trailers: what was measured, and the history that led to it."""
     title = " ".join("".join(c if c.isprintable() else " " for c in experiment.hypothesis.title).split())
     trailers = {
         "Experiment": experiment.id,
@@ -103,6 +105,7 @@ def message(experiment: Experiment, verdict: Verdict, measurement: Measurement) 
         "Parent-Val-Bpb": repr(verdict.champion_bpb),
         "Run-Id": measurement.run_id,
         "Source-Sha256": measurement.hashes.source,
+        HEAD_TRAILER: history,
     }
     lines = [f"experiment {experiment.id}: {title}", "", *(f"{key}: {value}" for key, value in trailers.items())]
     return "\n".join(lines) + "\n"

@@ -33,6 +33,14 @@ class Done(NamedTuple):
     """Its last line, for people."""
 
 
+class Commit(NamedTuple):
+    """One commit of the branch."""
+
+    id: str
+    parents: list[str]
+    trailers: dict[str, str]
+
+
 class Champion:
     """The branch of one campaign.
 
@@ -94,6 +102,20 @@ class Champion:
     def contains(self, commit: str) -> bool:
         """Whether the tip is this commit or comes after it."""
         return self.git("merge-base", "--is-ancestor", commit, self.ref).code == 0
+
+    def since(self, base: str) -> list[Commit]:
+        """Commits of the branch that came after `base`, oldest first. Raises MissingComponent if there is no branch."""
+        format = "--format=%H%x1f%P%x1f%(trailers:only,unfold)%x1e"
+        listed = self.must("log", "--reverse", "--topo-order", format, f"{base}..{self.head()}").decode(
+            errors="replace"
+        )
+        commits: list[Commit] = []
+        for entry in listed.split("\x1e"):
+            if entry.strip():
+                id, parents, trailers = entry.strip("\n").split("\x1f")
+                pairs = (line.partition(": ") for line in trailers.splitlines() if ": " in line)
+                commits.append(Commit(id, parents.split(), {key: value for key, _, value in pairs}))
+        return commits
 
     def source(self, commit: str) -> str:
         """train.py of a commit. Raises MissingComponent if it has none, BadInput if it is not UTF-8."""

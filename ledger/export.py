@@ -1,10 +1,14 @@
-"""results.tsv, in the five columns of the original's log."""
+"""The ledger as a file: the original's five columns, whole experiments as JSON lines, or a flat table in Parquet."""
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from records import Experiment, State
+import pyarrow as arrow
+from pyarrow import parquet
+
+from records import BadInput, Experiment, State
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
 STATUS = {
@@ -41,11 +45,58 @@ def line(experiment: Experiment) -> str:
     )
 
 
-def write_results(path: Path, experiments: Sequence[Experiment]) -> None:
-    """Write the file in one step: a reader sees the old one or the new one."""
+def json_lines(experiments: Sequence[Experiment]) -> str:
+    """A line for each experiment, with everything that the ledger has of it."""
+    return "".join(f"{experiment.model_dump_json()}\n" for experiment in experiments)
+
+
+COLUMNS = arrow.schema(
+    [
+        ("id", arrow.int64()),
+        *((name, arrow.string()) for name in ("campaign", "lane", "state", "title", "category", "author", "parent")),
+        *((name, arrow.string()) for name in ("commit", "source_sha256", "rule", "why", "created_at", "updated_at")),
+        *((name, arrow.int64()) for name in ("attempts", "num_steps", "num_tokens", "seed")),
+        *((name, arrow.float64()) for name in ("expected_delta_bpb", "probability", "val_bpb", "std_error_bpb")),
+        *((name, arrow.float64()) for name in ("champion_bpb", "train_seconds", "peak_memory_mb")),
+        ("json", arrow.string()),
+    ]
+)
+"""Of the Parquet file; `json` is the line of `json_lines`."""
+
+
+def flatten(experiment: Experiment) -> dict[str, object]:
+    """One row of the Parquet file. Of several measurements it has the newest with a number."""
+    parts = (experiment, experiment.hypothesis, experiment.candidate, experiment.verdict, experiment.score)
+    found = {name: getattr(part, name) for part in parts for name in COLUMNS.names if hasattr(part, name)}
+    why = experiment.verdict.reason if experiment.verdict else experiment.note
+    return found | {"why": why, "json": experiment.model_dump_json()}
+
+
+def parquet_table(experiments: Sequence[Experiment]) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist([flatten(e) for e in experiments], schema=COLUMNS), file)
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[Sequence[Experiment]], str | bytes]] = {
+    ".tsv": results_tsv,
+    ".jsonl": json_lines,
+    ".parquet": parquet_table,
+}
+
+
+def write_experiments(path: Path, experiments: Sequence[Experiment]) -> None:
+    """Write the file in one step: a reader sees the old one or the new one.
+
+    Raises:
+        BadInput: its ending names none of FORMATS.
+    """
+    if path.suffix not in FORMATS:
+        raise BadInput(f"{path}: the ending says in which format: {', '.join(FORMATS)}")
+    content = FORMATS[path.suffix](experiments)
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(results_tsv(experiments))
+    with part.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -38,11 +38,14 @@ def read_experiment(campaign: str, id: int, row: Mapping[str, str], measurements
 
 
 def read_event(id: str, fields: Mapping[str, str]) -> Event:
-    """Rebuild an event of the stream; its time is the server's, which Redis puts into the id."""
+    """Rebuild an event of the stream. Campaigns of before 2026-11-25 have neither time nor hashes in theirs."""
     return Event(
         id=id,
-        at=instant(id.partition("-")[0]),
+        at=instant(fields.get("at", id.partition("-")[0])),
         experiment=int(fields["experiment"]) if fields["experiment"] else None,
         kind=fields["kind"],
         detail=fields["detail"],
+        record=fields.get("record", ""),
+        digest=fields.get("digest", ""),
+        hash=fields.get("hash", ""),
     )

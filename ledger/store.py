@@ -332,6 +332,10 @@ class Ledger:
         """Put something into the history that concerns the campaign as a whole."""
         self.run("note", kind, detail)
 
+    def head(self) -> str:
+        """Hash of the newest event, which covers all before it."""
+        return self.client.get(self.prefix + "head") or ""
+
     def last_event(self) -> str:
         """Id of the newest event, for `events(after=...)`."""
         newest = self.client.xrevrange(self.prefix + "events", count=1)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -23,9 +24,11 @@ from rich.text import Text
 
 from ledger import Ledger
 from ledger.champion import Champion
-from ledger.export import write_results
+from ledger.export import write_experiments
+from ledger.inspection import inspect
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
+from ledger.selection import Order, Selection, read_since, select
 from ledger.server import open_redis
 from orgs.again import Conditions
 from orgs.data import ensure_dataset
@@ -57,8 +60,8 @@ from sandbox.sweep import sweep
 
 EXIT_CODES = """
 Exit codes: 0 done · 1 a bug · 2 bad input (a flag, a file) · 3 something is missing (engine, dataset, git, Redis) ·
-4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 6 a receipt does not verify, or a
-replay does not reproduce · 130 interrupted
+4 the host failed (disk, lease, engine); nothing is lost · 5 the candidate failed · 6 a receipt or the ledger does
+not verify, or a replay does not reproduce · 130 interrupted
 """
 DISPROVED = 6
 
@@ -291,15 +294,24 @@ def doctor(
 
 @ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --json")
 def list_experiments(
-    state: Annotated[State | None, typer.Option(help="Only experiments in this state.")] = None,
+    state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be repeated.")] = None,
+    lane: Annotated[str | None, typer.Option(help="Only those of this lane.")] = None,
+    role: Annotated[
+        str | None, typer.Option(metavar="ROLE[@SHA]", help="Only those that this role, in this version, worked on.")
+    ] = None,
+    author: Annotated[str | None, typer.Option(metavar="ROLE[/MIND]", help="Only those that it proposed.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those that changed since: 12h, 3d, or a date.")] = None,
+    sort: Annotated[Order, typer.Option(help="Order of the rows.")] = Order.ID,
     campaign: CampaignOption = None,
     as_json: JsonOption = False,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
     """A row for each experiment of a campaign."""
+    moment = None if since is None else read_since(since, datetime.now(UTC))
+    selection = Selection(tuple(state or ()), lane, role, author, moment)
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        experiments = ledger.experiments(states=None if state is None else [state])
+        experiments = select(ledger.experiments(states=state), selection, sort)
         name = ledger.name
     if as_json:
         print(json.dumps([summarise(e) for e in experiments], indent=2))
@@ -408,11 +420,33 @@ def export(
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Write the original's five columns: commit, val_bpb, memory_gb, status, description."""
+    """Write a campaign to a file: the original's five columns (.tsv), everything (.jsonl), or a flat table (.parquet)."""
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         experiments = ledger.experiments()
-    write_results(path, experiments)
+    write_experiments(path, experiments)
     out.print(Text(f"wrote {path}"))
+
+
+@ledger_app.command("verify", epilog="Example: autoresearch-org ledger verify")
+def verify_ledger(
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Check the ledger against itself, the receipts and git: history, rows, signatures, merges, verdicts."""
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
+        checks = inspect(ledger, Champion(lab.root, ledger.name), Key.existing(lab.state).complaint)
+    if as_json:
+        print(json.dumps([check._asdict() for check in checks], indent=2))
+    for check in () if as_json else checks:
+        mark = Text("✗ ", style="red") if check.complaints else Text("✓ ", style="green")
+        out.print(mark + Text(f"{check.name:<8}  {check.found}"), soft_wrap=True)
+        for complaint in check.complaints:
+            out.print(Text(f"    {complaint}", style="red"), soft_wrap=True)
+    if any(check.complaints for check in checks):
+        raise typer.Exit(DISPROVED)
 
 
 @app.command(epilog="Example: autoresearch-org report --out night.png --test")

@@ -15,9 +15,9 @@ sign(prefix, id, roles)
 if duplicate then
   local note = 'same program as #' .. owner
   call('HSET', row, 'note', note)
-  move(prefix, id, 'duplicate', note)
+  move(prefix, id, 'duplicate', note, 'candidate', candidate)
   return tonumber(owner)
 end
 call('HSET', programs, meaning, id)
-move(prefix, id, 'coded', '')
+move(prefix, id, 'coded', '', 'candidate', candidate)
 return false

@@ -8,4 +8,4 @@ if call('EXISTS', prefix .. 'campaign') == 1 then
 end
 call('SET', prefix .. 'campaign', campaign)
 call('ZADD', 'autoresearch:campaigns', now(), name)
-note_event(prefix, '', 'created', name)
+note_event(prefix, '', 'created', name, 'campaign', campaign)

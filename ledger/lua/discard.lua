@@ -6,4 +6,4 @@ local prefix, id, verdict, reason = unpack(ARGV)
 local refused = refusal(prefix, id, 'scored')
 if refused then return refused end
 call('HSET', row_of(prefix, id), 'verdict', verdict)
-move(prefix, id, 'discarded', reason)
+move(prefix, id, 'discarded', reason, 'verdict', verdict)

@@ -12,4 +12,4 @@ if call('HGET', prefix .. 'champion', 'commit') ~= parent then
 end
 call('HSET', prefix .. 'intent', 'experiment', id, 'parent', parent, 'commit', commit)
 call('HSET', row_of(prefix, id), 'verdict', verdict)
-move(prefix, id, 'merging', commit)
+move(prefix, id, 'merging', commit, 'verdict', verdict)

@@ -13,5 +13,5 @@ call('HSET', row_of(prefix, id), 'lane', 'baseline', 'hypothesis', hypothesis, '
   'candidate', candidate, 'parent', parent, 'meaning', meaning)
 call('HSET', prefix .. 'baselines', parent, id)
 call('HSETNX', prefix .. 'programs', meaning, id)
-move(prefix, id, 'queued', 'baseline')
+move(prefix, id, 'queued', 'baseline', 'candidate', candidate)
 return id

@@ -29,5 +29,5 @@ call('HINCRBYFLOAT', row, 'device_s', device_s)
 call('HSET', row, 'val_bpb', val_bpb, 'note', note)
 call('HDEL', row, 'device', 'fence', 'holder')
 call('DEL', prefix .. 'live:' .. id)
-move(prefix, id, to, note)
+move(prefix, id, to, note, 'measurement', measurement)
 return to

@@ -8,4 +8,4 @@ if refused then return refused end
 call('HSET', row_of(prefix, id), 'review', review)
 if to == 'refused' then call('HSET', row_of(prefix, id), 'note', detail) end
 sign(prefix, id, roles)
-move(prefix, id, to, detail)
+move(prefix, id, to, detail, 'review', review)

@@ -6,6 +6,7 @@
 --   measurements:<id> list of JSON, oldest first           champion      hash: commit, experiment, val_bpb
 --   state:<state>     sorted set of ids, by turn           intent        hash: experiment, parent, commit
 --   live:<id>         JSON telemetry, expires              stop          why the campaign ended
+--   head              hash of the newest event: each event's covers the one before, so that history cannot be rewritten
 -- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>, and
 --   autoresearch:quarantine, hash: device -> why it cannot be leased
 
@@ -33,20 +34,36 @@ local function refusal(prefix, id, ...)
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is ' .. state .. ', not ' .. table.concat({ ... }, ' or '))
 end
 
-local function note_event(prefix, id, kind, detail)
-  call('XADD', prefix .. 'events', '*', 'experiment', id, 'kind', kind, 'detail', detail)
+-- SHA-1 of strings, each after its length; Redis has no other hash. ledger/inspection.py computes the same.
+local function hash_of(...)
+  local parts = {}
+  for i, text in ipairs({ ... }) do
+    text = tostring(text)
+    parts[i] = #text .. ':' .. text
+  end
+  return redis.sha1hex(table.concat(parts))
+end
+
+-- record: what of the row this event wrote (hypothesis, candidate, review, measurement, verdict), with its JSON.
+local function note_event(prefix, id, kind, detail, record, json)
+  local digest = json and redis.sha1hex(json) or ''
+  local at, before = now(), call('GET', prefix .. 'head') or ''
+  local hash = hash_of(before, at, id, kind, detail, record or '', digest)
+  call('XADD', prefix .. 'events', '*', 'at', at, 'experiment', id, 'kind', kind, 'detail', detail,
+    'record', record or '', 'digest', digest, 'hash', hash)
+  call('SET', prefix .. 'head', hash)
 end
 
 -- Puts an experiment into a state and says so in the history. Turns go by id, so that whoever comes back keeps its
 -- place; a baseline comes first, since nothing can be judged before it.
-local function move(prefix, id, to, detail)
+local function move(prefix, id, to, detail, record, json)
   local row = row_of(prefix, id)
   local from = call('HGET', row, 'state')
   if from then call('ZREM', prefix .. 'state:' .. from, id) end
   local turn = call('HGET', row, 'lane') == 'baseline' and 0 or id
   call('ZADD', prefix .. 'state:' .. to, turn, id)
   call('HSET', row, 'state', to, 'updated_at', now())
-  note_event(prefix, id, (from or '') .. '→' .. to, detail)
+  note_event(prefix, id, (from or '') .. '→' .. to, detail, record, json)
 end
 
 -- roles: JSON object, role -> SHA-256 of its file.

@@ -15,9 +15,11 @@ from ledger import Ledger
 from ledger.lease import Lease, acquire
 from ledger.server import connect, open_redis
 from tests.components import require
-from tests.ledger.samples import APPROVED, BASE, campaign, idea, program, scored
+from tests.ledger.night import Night
+from tests.ledger.org import Org
+from tests.ledger.repository import Repository
+from tests.ledger.samples import campaign
 
-BASELINE = "print('baseline')\n"
 SYSTEM_SERVER = shutil.which("redis-server")
 
 
@@ -72,53 +74,10 @@ def lease(client: redis.Redis) -> Lease:
 
 
 @pytest.fixture
-def org(ledger: Ledger, lease: Lease) -> "Org":
+def org(ledger: Ledger, lease: Lease) -> Org:
     return Org(ledger, lease)
 
 
-class Org:
-    """Walks experiments through the ledger, as planner, coder, reviewer and runner would."""
-
-    def __init__(self, ledger: Ledger, lease: Lease):
-        self.ledger = ledger
-        self.lease = lease
-
-    def baseline(self, val_bpb: float = 1.0, base: str = BASE, source: str = BASELINE) -> int:
-        id = self.ledger.propose_baseline(program(source, base))
-        self.take(base)
-        self.ledger.record(id, self.lease, scored(source, val_bpb))
-        return id
-
-    def propose(self, title: str = "an idea") -> int:
-        id = self.ledger.propose(idea(title), author="planner/test", roles={"planner": "p1"})
-        assert id is not None
-        return id
-
-    def claimed(self) -> int:
-        id = self.propose()
-        assert self.ledger.claim("coder") is not None
-        return id
-
-    def coded(self, source: str, parent: str = BASE) -> int:
-        id = self.claimed()
-        assert self.ledger.code(id, program(source, parent), {"coder": "c1"}) is None
-        return id
-
-    def queued(self, source: str, parent: str = BASE) -> int:
-        id = self.coded(source, parent)
-        self.ledger.review(id, APPROVED, {"reviewer": "r1"})
-        return id
-
-    def running(self, source: str, parent: str = BASE) -> int:
-        id = self.queued(source, parent)
-        self.take(parent)
-        return id
-
-    def scored(self, source: str, val_bpb: float, parent: str = BASE) -> int:
-        id = self.running(source, parent)
-        self.ledger.record(id, self.lease, scored(source, val_bpb, f"run-{id}"))
-        return id
-
-    def take(self, champion: str) -> int | None:
-        experiment = self.ledger.take(self.lease, champion)
-        return experiment.id if experiment else None
+@pytest.fixture
+def night(client: redis.Redis, lease: Lease, tmp_path: Path) -> Night:
+    return Night(client, lease, Repository(tmp_path / "lab"))

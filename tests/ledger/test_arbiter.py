@@ -12,47 +12,9 @@ from ledger.champion import Champion
 from ledger.lease import Lease
 from ledger.verdict import keep_if_lower
 from records import FailureKind, Measurement, State
-from tests.ledger.conftest import Org
+from tests.ledger.night import Night
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import APPROVED, campaign, failed, program, scored, sha256_of
-
-
-class Night:
-    """A campaign with a measured start, a branch, and an arbiter that can be replaced."""
-
-    def __init__(self, client: redis.Redis, lease: Lease, repository: Repository):
-        self.repository = repository
-        self.champion = Champion(repository.root, "night")
-        self.start = self.champion.start(START)
-        self.ledger = Ledger(client, "night")
-        self.ledger.create(campaign("night", self.start))
-        self.org = Org(self.ledger, lease)
-        self.org.baseline(1.0, self.start, START)
-
-    def arbiter(self) -> Arbiter:
-        """A fresh one, as after a crash."""
-        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower, self.complaint)
-
-    @staticmethod
-    def complaint(measurement: Measurement) -> str | None:
-        """The signature of these tests: whatever is called forged is."""
-        return "it is forged" if measurement.run_id.startswith("forged") else None
-
-    def scored(self, source: str, val_bpb: float) -> int:
-        return self.org.scored(source, val_bpb, self.champion.head())
-
-    def settle(self) -> None:
-        while self.arbiter().step():
-            pass
-
-    def commits(self) -> list[str]:
-        """Commits since the start, oldest first."""
-        return self.repository.git("rev-list", "--reverse", f"{self.start}..{self.champion.branch}").split()
-
-
-@pytest.fixture
-def night(client: redis.Redis, lease: Lease, tmp_path: Path) -> Night:
-    return Night(client, lease, Repository(tmp_path / "lab"))
 
 
 def test_an_arbiter_without_work_says_so(night: Night) -> None:
@@ -84,6 +46,7 @@ def test_a_better_candidate_lands_as_it_was_measured(night: Night) -> None:
 
 def test_a_merge_says_in_trailers_what_it_is(night: Night) -> None:
     id = night.scored("LR = 0.5\n", 0.9)
+    history = night.ledger.head()
     night.settle()
     trailers = night.repository.git("show", "-s", "--format=%(trailers:only,unfold)", night.champion.branch)
     assert dict(line.split(": ", 1) for line in trailers.splitlines() if line) == {
@@ -93,6 +56,7 @@ def test_a_merge_says_in_trailers_what_it_is(night: Night) -> None:
         "Parent-Val-Bpb": "1.0",
         "Run-Id": f"run-{id}",
         "Source-Sha256": sha256_of("LR = 0.5\n"),
+        "Ledger-Head": history,
     }
 
 

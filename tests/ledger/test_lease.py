@@ -19,7 +19,7 @@ from ledger.lease import (
     release,
     renew,
 )
-from tests.ledger.conftest import Org
+from tests.ledger.org import Org
 from tests.ledger.samples import BASE, scored
 
 

@@ -22,7 +22,7 @@ from ledger import Ledger, StaleFence
 from ledger.lease import acquire, release
 from ledger.server import open_redis
 from records import FailureKind, State, Verdict
-from tests.ledger.conftest import BASELINE
+from tests.ledger.org import BASELINE
 from tests.ledger.samples import APPROVED, BASE, REFUSED, campaign, failed, idea, program, scored
 
 ENDINGS = [None, FailureKind.ENGINE_LOST, FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID]

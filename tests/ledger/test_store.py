@@ -11,7 +11,7 @@ from ledger import Ledger, StaleFence, WrongState, store
 from ledger.lease import Lease, acquire, release
 from ledger.server import connect
 from records import BadInput, FailureKind, MissingComponent, Progress, State, Verdict
-from tests.ledger.conftest import BASELINE, Org
+from tests.ledger.org import BASELINE, Org
 from tests.ledger.samples import APPROVED, BASE, REFUSED, campaign, failed, idea, program, scored
 
 YES = Verdict(merge=True, rule="test", champion_bpb=1.0, candidate_bpb=0.9, reason="lower")

@@ -24,6 +24,7 @@ from tests.orgs.lab import ROOT, command, environment, make_lab, run
         ["ledger", "show"],
         ["ledger", "export"],
         ["ledger", "replay"],
+        ["ledger", "verify"],
         ["audit"],
         ["receipt"],
         ["receipt", "show"],

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from pyarrow import parquet
 
 from ledger import Ledger
 from ledger.server import open_redis
@@ -100,6 +101,14 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     lines = (lab / "results.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["commit", "val_bpb", "memory_gb", "status", "description"]
     assert len(lines) >= 4 and all(len(line.split("\t")) == 5 for line in lines)
+    assert run(lab, "ledger", "export", "night.parquet").returncode == 0
+    assert parquet.read_table(lab / "night.parquet")["id"].to_pylist() == [row["id"] for row in listed]
+    assert run(lab, "ledger", "export", "night.doc").returncode == 2
+    best = json.loads(
+        run(lab, "ledger", "list", "--state", "merged", "--sort", "bpb", "--since", "1h", "--json").stdout
+    )
+    assert {row["id"] for row in best} == {row["id"] for row in listed if row["state"] == "merged"}
+    assert [row["val_bpb"] for row in best] == sorted(row["val_bpb"] for row in best)
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
     assert touches_of_the_test_split(lab) == []
     the_morning_after(lab, baseline["id"])
@@ -130,6 +139,13 @@ def the_morning_after(lab: Path, id: int) -> None:
     headline = run(lab, "report", "--test", "--runs", "1")
     assert headline.returncode == 0 and "sealed test split" in headline.stdout, headline.stderr
     assert len(touches_of_the_test_split(lab)) == 2
+    checked = run(lab, "ledger", "verify")
+    assert checked.returncode == 0 and "✓ history" in checked.stdout, checked.stdout + checked.stderr
+    with open_redis(lab / ".autoresearch") as server:
+        key = Ledger(server.client, Ledger.campaigns(server.client)[-1]).row_key(id)
+        server.client.hset(key, "candidate", str(server.client.hget(key, "candidate")).replace("seed", "sEed", 1))
+    checked = run(lab, "ledger", "verify")
+    assert checked.returncode == 6 and f"#{id}: its candidate is not what the history says" in checked.stdout
     (lab / ".autoresearch" / "receipt.key").unlink()
     assert run(lab, "ledger", "replay", str(id)).returncode == 3
     assert left_behind(lab) == []

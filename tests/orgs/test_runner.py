@@ -23,7 +23,7 @@ from sandbox.dataset import Dataset
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.score import Rigour
-from tests.ledger.conftest import Org
+from tests.ledger.org import Org
 from tests.ledger.samples import program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe

@@ -24,7 +24,7 @@ from orgs.view import Lines
 from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
-from tests.ledger.conftest import Org
+from tests.ledger.org import Org
 from tests.ledger.samples import program
 from tests.orgs.lab import make_lab
 

@@ -1,0 +1,227 @@
+"""Is the ledger what happened? Its history, rows, signatures and merges, each checked against the others and against git.
+
+Whoever can write to Redis can write anything into it, and a new history with it. What it cannot change are receipts, which it
+cannot sign, and commits: each merge names the end of the history that led to it, and its id follows from that name.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from ledger.champion import Champion, Commit
+from ledger.rows import read_event, read_experiment
+from ledger.store import Ledger
+from ledger.verdict import RULES
+from records import Event, Experiment, Measurement, State
+
+HEAD_TRAILER = "Ledger-Head"
+RECORDS = ("hypothesis", "candidate", "review", "verdict")
+COVERED = ("at", "experiment", "kind", "detail", "record", "digest")
+"""Fields of an event that its hash covers, in this order."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    found: str
+    """How much of it there was."""
+    complaints: list[str]
+
+
+class Entry(NamedTuple):
+    """An event, and the hash that it should have."""
+
+    event: Event
+    hash: str
+
+
+class Snapshot(NamedTuple):
+    """All that the ledger held at one moment."""
+
+    experiments: list[Experiment]
+    records: dict[int, dict[str, list[str]]]
+    """By experiment and kind, the JSON of what its row holds; measurements all of them, oldest first."""
+    entries: list[Entry]
+    head: str
+
+
+def inspect(ledger: Ledger, champion: Champion, signature: Callable[[Measurement], str | None]) -> list[Check]:
+    """All checks of one campaign, which may be running.
+
+    Args:
+        ledger: the campaign.
+        champion: its branch.
+        signature: why a measurement is not what the host signed; None when it is.
+    """
+    # In this order: what is on the branch now was intended before, so the ledger knows of it.
+    commits = champion.since(ledger.campaign().base)
+    held = look(ledger)
+    return [
+        check_history(held),
+        check_rows(held),
+        check_signatures(held.experiments, signature),
+        check_git(ledger.name, held.experiments, commits, champion),
+        check_anchors(held.entries, commits),
+        check_verdicts(held.experiments, signature),
+    ]
+
+
+def look(ledger: Ledger) -> Snapshot:
+    """Read everything in one transaction."""
+    ids = range(1, int(ledger.client.get(ledger.prefix + "ids") or 0) + 1)
+    with ledger.client.pipeline(transaction=True) as pipe:
+        for id in ids:
+            pipe.hgetall(ledger.row_key(id))
+            pipe.lrange(f"{ledger.prefix}measurements:{id}", 0, -1)
+        pipe.xrange(ledger.prefix + "events")
+        pipe.get(ledger.prefix + "head")
+        *answers, events, head = pipe.execute()
+    experiments: list[Experiment] = []
+    records: dict[int, dict[str, list[str]]] = {}
+    for id, row, measurements in zip(ids, answers[::2], answers[1::2], strict=True):
+        if row:
+            experiments.append(read_experiment(ledger.name, id, row, measurements))
+            # A baseline's hypothesis is the same for all, and no event's.
+            names = ("candidate", "review", "verdict") if row["lane"] == "baseline" else RECORDS
+            records[id] = {name: [row[name]] for name in names if name in row} | {"measurement": measurements}
+    return Snapshot(experiments, records, list(seal(events)), head or "")
+
+
+# ---- history ---------------------------------------------------------------------------------------------------------
+
+
+def hash_of(*texts: str) -> str:
+    """As `hash_of` of lua/shared.lua: SHA-1 of the texts, each after its length in bytes.
+
+    To put another text in place of a given one takes a second preimage, which nobody has found for SHA-1 (NIST SP 800-107 r1, 2012).
+    """
+    return hashlib.sha1(b"".join(b"%d:%s" % (len(raw), raw) for raw in (text.encode() for text in texts))).hexdigest()
+
+
+def seal(events: Iterable[tuple[str, dict[str, str]]]) -> Iterator[Entry]:
+    """Each event, with the hash that follows from it and from those before."""
+    before = ""
+    for id, fields in events:
+        before = hash_of(before, *(fields.get(name, "") for name in COVERED))
+        yield Entry(read_event(id, fields), before)
+
+
+def check_history(held: Snapshot) -> Check:
+    """Each event's hash is the one that follows, and the newest is the head."""
+    complaints: list[str] = []
+    wrong = next((entry.event for entry in held.entries if entry.event.hash != entry.hash), None)
+    if wrong is not None:
+        complaints.append(f"event {wrong.id} ({wrong.kind}), or what came before it, is not what was written")
+    elif held.head != (held.entries[-1].hash if held.entries else ""):
+        complaints.append("the newest events are missing")
+    return Check("history", f"{len(held.entries)} events, each sealed by the next", complaints)
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+def check_rows(held: Snapshot) -> Check:
+    """Every record of a row is the one that an event wrote, and the row stands where its last event put it."""
+    complaints: list[str] = []
+    events: defaultdict[int | None, list[Event]] = defaultdict(list)
+    for event, _ in held.entries:
+        events[event.experiment].append(event)
+    for experiment in held.experiments:
+        own = events[experiment.id]
+        for record, texts in held.records[experiment.id].items():
+            written = [event.digest for event in own if event.record == record]
+            stored = [hashlib.sha1(text.encode()).hexdigest() for text in texts]
+            # Of measurements all are kept, of other records the newest.
+            if stored != (written if record == "measurement" else written[-1:]):
+                complaints.append(f"#{experiment.id}: its {record} is not what the history says")
+        steps = [event.kind.partition("→")[2] for event in own if "→" in event.kind]
+        if steps[-1:] != [experiment.state]:
+            complaints.append(f"#{experiment.id}: it is {experiment.state}, and no event says so")
+    missing = {event.experiment for event, _ in held.entries} - {None, *(e.id for e in held.experiments)}
+    complaints += [f"#{id}: its row is missing" for id in sorted(filter(None, missing))]
+    records = sum(len(texts) for row in held.records.values() for texts in row.values())
+    return Check("rows", f"{len(held.experiments)} experiments with {records} records", complaints)
+
+
+def check_signatures(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
+    measured = [(e.id, m) for e in experiments for m in e.measurements]
+    complaints = [f"#{id}, run {m.run_id}: {why}" for id, m in measured if (why := signature(m)) is not None]
+    return Check("receipts", f"{len(measured)} measurements, signed by this lab", complaints)
+
+
+# ---- git -------------------------------------------------------------------------------------------------------------
+
+
+def check_git(campaign: str, experiments: list[Experiment], commits: list[Commit], champion: Champion) -> Check:
+    """Merged experiments and merges of the branch are the same, one to one, and each landed as it was measured."""
+    complaints = [f"commit {c.id[:10]} has {len(c.parents)} parents" for c in commits if len(c.parents) != 1]
+    merged = {e.commit: e for e in experiments if e.state == State.MERGED and e.lane != "baseline"}
+    under_way = {str(e.id) for e in experiments if e.state == State.MERGING}
+    merges = [c for c in commits if c.trailers.get("Campaign") == campaign and "Experiment" in c.trailers]
+    for merge in merges:
+        id = merge.trailers["Experiment"]
+        experiment = merged.pop(merge.id, None)
+        if experiment is not None and id == str(experiment.id):
+            complaints += as_measured(experiment, merge, champion)
+        elif experiment is not None:
+            complaints.append(f"commit {merge.id[:10]} says that it merges #{id}, the ledger #{experiment.id}")
+        elif id not in under_way:
+            complaints.append(f"commit {merge.id[:10]} says that it merges #{id}, and the ledger does not")
+    complaints += [
+        f"#{e.id}: its merge {commit and commit[:10]} is not on the branch"
+        for commit, e in merged.items()
+        if commit is None or not champion.contains(commit)
+    ]
+    by_hand = len(commits) - len(merges)
+    return Check(
+        "merges", f"{len(merges)} on {champion.branch}" + (f", {by_hand} by hand" if by_hand else ""), complaints
+    )
+
+
+def as_measured(experiment: Experiment, merge: Commit, champion: Champion) -> Iterator[str]:
+    """What is wrong with how a merged experiment landed."""
+    candidate, measurement = experiment.candidate, experiment.score
+    assert candidate is not None, "a merged experiment has a candidate"
+    if merge.parents != [candidate.parent]:
+        yield f"#{experiment.id}: it was measured over {candidate.parent[:10]}, and landed on another commit"
+    landed = champion.landed_source_sha256(merge.id)
+    if measurement is None or not landed == measurement.hashes.source == merge.trailers.get("Source-Sha256"):
+        yield f"#{experiment.id}: what landed is not what was measured"
+    elif merge.trailers.get("Val-Bpb") != repr(measurement.val_bpb):
+        yield f"#{experiment.id}: the commit says {merge.trailers.get('Val-Bpb')} bpb, the receipt {measurement.val_bpb!r}"
+
+
+def check_anchors(entries: list[Entry], commits: list[Commit]) -> Check:
+    """The history that each merge names is part of this one."""
+    known = {event.hash for event, _ in entries}
+    anchored = [c for c in commits if HEAD_TRAILER in c.trailers]
+    complaints = [
+        f"commit {c.id[:10]} names a history that is not this one: it was written anew"
+        for c in anchored
+        if c.trailers[HEAD_TRAILER] not in known
+    ]
+    return Check("anchors", f"{len(anchored)} merges that name the history before them", complaints)
+
+
+# ---- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def check_verdicts(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
+    """Each merge's numbers, from the signed measurements again: the rule says the same."""
+    complaints: list[str] = []
+    champions = {e.commit: e for e in experiments if e.state == State.MERGED}
+    merged = [e for e in champions.values() if e.lane != "baseline"]
+    for e in merged:
+        before = champions.get(e.candidate.parent) if e.candidate else None
+        if e.verdict is None or e.score is None or before is None or before.candidate is None:
+            complaints.append(f"#{e.id}: a verdict, a score or the champion before it is missing")
+            continue
+        source = before.candidate.source_sha256
+        scores = [m for m in before.measurements if m.val_bpb is not None and m.hashes.source == source]
+        rule = RULES.get(e.verdict.rule)
+        again = rule and rule([m for m in scores if signature(m) is None], e.score)
+        if again != e.verdict or not e.verdict.merge:
+            complaints.append(f"#{e.id}: its verdict is not what {e.verdict.rule} says of these measurements")
+    return Check("verdicts", f"{len(merged)} merges, decided again", complaints)
