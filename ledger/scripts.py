@@ -50,6 +50,8 @@ def run(client: redis.Redis, name: str, *args: str | int | float) -> Any:
     """
     try:
         return client.register_script(source(name))(keys=[], args=args)
+    except redis.ReadOnlyError as error:
+        raise HostFault(str(error)) from None
     except redis.ResponseError as error:
         code, _, message = str(error).partition(" ")
         if code not in REFUSALS:

@@ -38,16 +38,19 @@ class RedisServer(NamedTuple):
     client: redis.Redis
     url: str
     version: str
+    weakness: str
+    """How it could lose what it acknowledges; empty for a server that does not."""
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, allow_weak: bool = False) -> redis.Redis:
     """Connect to a server that keeps what it acknowledges.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
+        allow_weak: take one that could lose it, too; `weaknesses` says how.
 
     Raises:
-        BadInput: no such URL, or a server that could lose writes; names the setting to change.
+        BadInput: no such URL, a server that is too old, or one that could lose writes; names the setting to change.
         MissingComponent: nothing answers there.
     """
     try:
@@ -58,7 +61,9 @@ def connect(url: str) -> redis.Redis:
     except ValueError as error:
         raise BadInput(f"--redis {shown(url)}: {error}") from None
     try:
-        refuse_weak(client, shown(url))
+        weak = weaknesses(client, shown(url))
+        if weak and not allow_weak:
+            raise BadInput(f"Redis at {shown(url)} could lose writes: {weak[0]} (or --allow-weak-redis)")
     except redis.AuthenticationError as error:
         raise BadInput(f"Redis at {shown(url)} refuses this user or password: {error}") from None
     except redis.ConnectionError as error:
@@ -74,35 +79,40 @@ def shown(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def refuse_weak(client: redis.Redis, address: str) -> None:
-    """Raise BadInput if the server is too old, a replica, or set up so that it could lose acknowledged writes."""
+def weaknesses(client: redis.Redis, address: str) -> list[str]:
+    """How the server could lose acknowledged writes, each with what to do about it.
+
+    Raises:
+        BadInput: it is too old, or tells nothing of itself.
+    """
     reader: Any = client
     try:
         info: dict[str, Any] = reader.info()
-        found: dict[str, str] = {name: reader.config_get(name).get(name, "unknown") for name in SETTINGS}
     except redis.ResponseError as error:
-        raise BadInput(
-            f"Redis at {address} does not let its settings be checked: allow INFO and CONFIG GET ({error})"
-        ) from None
+        raise BadInput(f"Redis at {address} does not let its settings be checked: allow INFO ({error})") from None
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise BadInput(f"Redis at {address} is {version}: 6.2 or later is needed")
-    if info["role"] != "master":
-        raise BadInput(f"Redis at {address} is a {info['role']}: give the address of its master")
-    for name, needed in SETTINGS.items():
-        if found[name] != needed:
-            raise BadInput(
-                f"Redis at {address} could lose writes: {name} is {found[name]}, set it with CONFIG SET {name} {needed}"
-            )
+    try:
+        found: dict[str, str] = {name: reader.config_get(name).get(name, "unknown") for name in SETTINGS}
+    except redis.ResponseError as error:
+        return [f"it does not let its settings be checked: allow CONFIG GET ({error})"]
+    weak = [] if info["role"] == "master" else [f"it is a {info['role']}: give the address of its master"]
+    return weak + [
+        f"{name} is {found[name]}, set it with CONFIG SET {name} {needed}"
+        for name, needed in SETTINGS.items()
+        if found[name] != needed
+    ]
 
 
 @contextmanager
-def open_redis(state_dir: Path, url: str | None = None) -> Iterator[RedisServer]:
+def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = False) -> Iterator[RedisServer]:
     """The server of a lab, running for as long as the block does.
 
     Args:
         state_dir: the lab's state; the embedded server lives in `redis/` below it.
         url: a server to use instead of the embedded one.
+        allow_weak: as for `connect`.
 
     Raises:
         BadInput, MissingComponent: as `connect`; or the lab's path is too long for a socket.
@@ -110,10 +120,10 @@ def open_redis(state_dir: Path, url: str | None = None) -> Iterator[RedisServer]
     """
     with ExitStack() as stack:
         url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
-        client = connect(url)
+        client = connect(url, allow_weak=allow_weak)
         stack.callback(client.close)
         info: Any = client.info("server")
-        yield RedisServer(client, url, str(info["redis_version"]))
+        yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weaknesses(client, shown(url))))
 
 
 @contextmanager

@@ -86,6 +86,9 @@ LabOption = Annotated[Path, typer.Option("--lab", help="The clone to work in.", 
 RedisOption = Annotated[
     str | None, typer.Option("--redis", metavar="URL", help="A Redis (6.2 or later) instead of the embedded one.")
 ]
+WeakOption = Annotated[
+    bool, typer.Option("--allow-weak-redis", help="Take a Redis that could lose writes; every receipt says so.")
+]
 CampaignOption = Annotated[
     str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")
 ]
@@ -211,12 +214,14 @@ def launch(
         bool, typer.Option("--new", help="Start a new campaign even if the last one of this org was interrupted.")
     ] = False,
     redis: RedisOption = None,
+    allow_weak_redis: WeakOption = False,
     lab_root: LabOption = Path(),
 ) -> None:
     """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on."""
     lab = Lab.open(lab_root)
     pick = new_name if new else unfinished_or_new
-    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, pick=pick), redis)
+    ended = run_campaign(lab, org, redis_url=redis, allow_weak_redis=allow_weak_redis, console=out, pick=pick)
+    finish(lab, ended, redis)
 
 
 @app.command(epilog="Example: autoresearch-org resume orgs/demo.toml --campaign demo-0308-2210")
@@ -224,6 +229,7 @@ def resume(
     org: Annotated[Path, typer.Argument(help="Org file; its budget may have been raised.")],
     campaign: CampaignOption = None,
     redis: RedisOption = None,
+    allow_weak_redis: WeakOption = False,
     lab_root: LabOption = Path(),
 ) -> None:
     """Go on with a campaign that was interrupted, crashed, or has spent its budget."""
@@ -232,7 +238,8 @@ def resume(
     def pick(client: Redis, org: OrgFile) -> str:
         return newest(client, org) if campaign is None else known(client, campaign)
 
-    finish(lab, run_campaign(lab, org, redis_url=redis, console=out, pick=pick), redis)
+    ended = run_campaign(lab, org, redis_url=redis, allow_weak_redis=allow_weak_redis, console=out, pick=pick)
+    finish(lab, ended, redis)
 
 
 def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
@@ -560,7 +567,8 @@ def ledger_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
         MissingComponent: there is no campaign yet.
         BadInput: there is none of that name.
     """
-    with open_redis(lab.state, redis_url) as server:
+    # Whoever only looks may look into any.
+    with open_redis(lab.state, redis_url, allow_weak=True) as server:
         names = Ledger.campaigns(server.client)
         if not names:
             raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")

@@ -53,7 +53,13 @@ class Outcome:
 
 
 def launch(
-    lab: Lab, org_path: Path, *, redis_url: str | None, console: Console, pick: Callable[[redis.Redis, OrgFile], str]
+    lab: Lab,
+    org_path: Path,
+    *,
+    redis_url: str | None,
+    allow_weak_redis: bool = False,
+    console: Console,
+    pick: Callable[[redis.Redis, OrgFile], str],
 ) -> Outcome:
     """Run an org until a budget is spent, a signal comes, or the host fails.
 
@@ -61,6 +67,7 @@ def launch(
         lab: the clone.
         org_path: org file.
         redis_url: a Redis to use instead of the embedded one.
+        allow_weak_redis: even one that could lose writes; every receipt says so.
         console: where to show progress.
         pick: which campaign to work on: `unfinished_or_new`, `new_name`, `newest`, or one that returns a known name.
 
@@ -76,7 +83,7 @@ def launch(
     engine = org.sandbox.ready_engine(device, lab.state)
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:
-        server = stack.enter_context(open_redis(lab.state, redis_url))
+        server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
         name = pick(server.client, org)
         lock = stack.enter_context(hold(server.client, f"launcher/{name}"))
         view = stack.enter_context(watch(console))
@@ -88,9 +95,12 @@ def launch(
             begin(ledger, lab, org, dataset, device)
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
-        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s)
+        weakness = server.weakness or None
+        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
         mode = stack.enter_context(ray_session())
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
+        if weakness is not None:
+            view.say(f"this Redis could lose writes, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
         return Shift(ledger, org, pipeline, view, lock).work()
 

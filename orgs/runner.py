@@ -42,6 +42,7 @@ class Runner:
         rule: what merges, so that what might merge is audited as a merge requires.
         budget_s: seconds of training.
         state_dir: where run directories are made.
+        ledger_weakness: stamped on every receipt: how the ledger's Redis could lose it, if that was allowed.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Runner:
         rule: Rule,
         budget_s: float,
         state_dir: Path,
+        ledger_weakness: str | None = None,
     ):
         self.ledger = ledger
         self.champion = champion
@@ -69,6 +71,7 @@ class Runner:
         self.rule = rule
         self.budget_s = budget_s
         self.state_dir = state_dir
+        self.ledger_weakness = ledger_weakness
         self.compiled: dict[str, Path | None] = {}
         """Kernels of the champion at a commit."""
 
@@ -141,6 +144,7 @@ class Runner:
             limits=bounded(self.limits, champion),
             rigour=self.rigour,
             kernels=kernels,
+            ledger_weakness=self.ledger_weakness,
             full_audit=full_audit,
             run_id=f"{experiment.campaign}-{experiment.id}-{secrets.token_hex(4)}",
             state_dir=self.state_dir,

@@ -48,13 +48,15 @@ class Site:
     engine: str
     device: Device
     budget_s: float
+    ledger_weakness: str | None = None
+    """How the Redis could lose what it acknowledges, if that was allowed."""
 
     @property
     def lab(self) -> Lab:
         return Lab(self.root)
 
     def ledger(self) -> Ledger:
-        return Ledger(connect(self.redis_url), self.campaign)
+        return Ledger(connect(self.redis_url, allow_weak=self.ledger_weakness is not None), self.campaign)
 
     def champion(self) -> Champion:
         return Champion(self.root, self.campaign)
@@ -115,6 +117,7 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
         RULES[site.org.merge.rule],
         site.budget_s,
         site.lab.state,
+        site.ledger_weakness,
     )
 
 

@@ -71,6 +71,7 @@ def measure(
     limits: Limits | None = None,
     rigour: Rigour | None = None,
     kernels: Path | None = None,
+    ledger_weakness: str | None = None,
     full_audit: Callable[[float], bool] = lambda _: False,
     unseal: Callable[[str], None] | None = None,
     run_id: str | None = None,
@@ -91,6 +92,7 @@ def measure(
         limits: what the candidate may use.
         rigour: how strictly its claims are audited.
         kernels: what was compiled beforehand (see sandbox/kernels.py).
+        ledger_weakness: for the receipt: how the ledger that it goes to could lose it.
         full_audit: told the bits per byte that were claimed, says whether to audit as a merge requires.
         unseal: score on the sealed test split instead, after telling this so (see Dataset.unsealed).
         run_id: names the run's directory and containers; drawn when None.
@@ -151,6 +153,7 @@ def measure(
         exit_code=None if ending is None else ending.exit_code,
         failure=failure,
         hashes=job.hashes(),
+        ledger_weakness=ledger_weakness,
         kernels_sha256=notes.kernels_sha256,
         started_at=started_at,
         log_tail="" if ending is None else clean(ending.log, LOG_CHARS),

@@ -195,6 +195,43 @@ def test_a_server_that_could_lose_writes_is_refused_by_the_name_of_the_setting(
         connect(url)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["--appendonly", "yes", "--appendfsync", "always"], ""),
+        (
+            ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"],
+            "appendfsync is everysec, set it with CONFIG SET appendfsync always; "
+            "maxmemory-policy is allkeys-lru, set it with CONFIG SET maxmemory-policy noeviction",
+        ),
+        (
+            ["--appendonly", "yes", "--appendfsync", "always", "--rename-command", "CONFIG", ""],
+            "it does not let its settings be checked: allow CONFIG GET (unknown command",
+        ),
+    ],
+)
+def test_a_weak_server_is_taken_where_that_is_allowed_and_its_weakness_told(
+    lab: Path, settings: list[str], told: str
+) -> None:
+    require(SYSTEM_SERVER is not None, "redis-server is not installed: apt-get install redis-server")
+    with running_server(lab, *settings) as url, open_redis(lab / "state", url, allow_weak=True) as server:
+        assert server.weakness.startswith(told) and bool(server.weakness) == bool(told)
+        Ledger(server.client, "night").create(campaign("night"))
+        if told:
+            with pytest.raises(BadInput, match=r"could lose writes: .*\(or --allow-weak-redis\)"):
+                connect(url)
+
+
+def test_a_replica_that_only_reads_changes_nothing_and_says_so(lab: Path) -> None:
+    require(SYSTEM_SERVER is not None, "redis-server is not installed: apt-get install redis-server")
+    replica = ["--appendonly", "yes", "--appendfsync", "always", "--replicaof", "127.0.0.1", "1"]
+    with running_server(lab, *replica) as url:
+        client = connect(url, allow_weak=True)
+        with pytest.raises(HostFault, match="read only replica"):
+            Ledger(client, "night").create(campaign("night"))
+        assert client.dbsize() == 0
+
+
 def test_a_server_that_keeps_its_writes_is_taken(lab: Path) -> None:
     require(SYSTEM_SERVER is not None, "redis-server is not installed: apt-get install redis-server")
     with (

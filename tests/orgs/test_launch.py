@@ -23,6 +23,7 @@ from records import Experiment, State
 from sandbox.engines.cgroup import groups_with_prefix
 from sandbox.profile import lab_id, name_prefix
 from tests.components import require
+from tests.ledger.conftest import SYSTEM_SERVER, running_server
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -158,11 +159,23 @@ def touches_of_the_test_split(lab: Path) -> list[str]:
     return [event.detail for event in events if event.kind == "test split"]
 
 
-def test_docker_and_a_ray_cluster_that_is_already_started_serve_as_well(tmp_path: Path, docker_daemon: str) -> None:
+def test_docker_ray_and_redis_that_are_already_started_serve_as_well(tmp_path: Path, docker_daemon: str) -> None:
+    require(SYSTEM_SERVER is not None, "redis-server is not installed: apt-get install redis-server")
     lab = make_lab(tmp_path, engine="docker", experiments=1)
-    with ray_cluster() as address:
-        launched = run(lab, "launch", "orgs/tiny.toml", RAY_ADDRESS=address)
+    weak = ("--appendonly", "yes", "--appendfsync", "everysec")
+    with (
+        ray_cluster() as address,
+        tempfile.TemporaryDirectory(prefix="r-") as folder,
+        running_server(Path(folder), *weak) as url,
+    ):
+        refused = run(lab, "launch", "orgs/tiny.toml", "--redis", url, RAY_ADDRESS=address)
+        assert refused.returncode == 2 and "set it with CONFIG SET appendfsync always" in refused.stderr
+        given = ("--redis", url, "--allow-weak-redis")
+        launched = run(lab, "launch", "orgs/tiny.toml", *given, RAY_ADDRESS=address)
         assert launched.returncode == 0, launched.stdout + launched.stderr
+        assert "this Redis could lose writes" in launched.stdout
+        shown = json.loads(run(lab, "ledger", "show", "1", "--redis", url, "--json").stdout)
+        assert shown["measurements"][0]["ledger_weakness"].startswith("appendfsync is everysec")
         assert f"docker sandbox · Ray cluster at {address}" in launched.stdout
         assert "1 experiment judged" in launched.stdout
         assert left_behind(lab) == []

@@ -114,7 +114,7 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
         champion = Champion(root, "tiny-1")
         with hold(server.client, device.id) as keeper:
             runner = Runner(
-                ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir
+                ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir, "weak"
             )
             assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
             team, start = Org(ledger, keeper.lease), champion.head()
@@ -127,6 +127,7 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
             assert runner.step()
             (measured,) = ledger.experiment(id).measurements
             assert measured.log_tail.strip() == "of the champion NAME" and measured.kernels_sha256 is not None
+            assert measured.ledger_weakness == "weak"
             better = team.scored(gate_probe(COMPILES.replace("NAME", "after it")), 0.9, start)
             while arbiter.step():
                 pass
