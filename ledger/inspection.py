@@ -70,6 +70,10 @@ def inspect(ledger: Ledger, champion: Champion, signature: Callable[[Measurement
     ]
 
 
+def several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def look(ledger: Ledger) -> Snapshot:
     """Read everything in one transaction."""
     ids = range(1, int(ledger.client.get(ledger.prefix + "ids") or 0) + 1)
@@ -118,7 +122,7 @@ def check_history(held: Snapshot) -> Check:
         complaints.append(f"event {wrong.id} ({wrong.kind}), or what came before it, is not what was written")
     elif held.head != (held.entries[-1].hash if held.entries else ""):
         complaints.append("the newest events are missing")
-    return Check("history", f"{len(held.entries)} events, each sealed by the next", complaints)
+    return Check("history", f"{several(len(held.entries), 'event')}, each sealed by the next", complaints)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -144,13 +148,15 @@ def check_rows(held: Snapshot) -> Check:
     missing = {event.experiment for event, _ in held.entries} & set(held.ids) - {e.id for e in held.experiments}
     complaints += [f"#{id}: its row is missing" for id in sorted(filter(None, missing))]
     records = sum(len(texts) for row in held.records.values() for texts in row.values())
-    return Check("rows", f"{len(held.experiments)} experiments with {records} records", complaints)
+    return Check(
+        "rows", f"{several(len(held.experiments), 'experiment')} with {several(records, 'record')}", complaints
+    )
 
 
 def check_signatures(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
     measured = [(e.id, m) for e in experiments for m in e.measurements]
     complaints = [f"#{id}, run {m.run_id}: {why}" for id, m in measured if (why := signature(m)) is not None]
-    return Check("receipts", f"{len(measured)} measurements, signed by this lab", complaints)
+    return Check("receipts", f"{several(len(measured), 'measurement')}, signed by this lab", complaints)
 
 
 # ---- git -------------------------------------------------------------------------------------------------------------
@@ -204,7 +210,7 @@ def check_anchors(entries: list[Entry], commits: list[Commit]) -> Check:
         for c in anchored
         if c.trailers[HEAD_TRAILER] not in known
     ]
-    return Check("anchors", f"{len(anchored)} merges that name the history before them", complaints)
+    return Check("anchors", f"{several(len(anchored), 'merge')} naming the history before", complaints)
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
@@ -226,4 +232,4 @@ def check_verdicts(experiments: list[Experiment], signature: Callable[[Measureme
         again = rule and rule([m for m in scores if signature(m) is None], e.score)
         if again != e.verdict or not e.verdict.merge:
             complaints.append(f"#{e.id}: its verdict is not what {e.verdict.rule} says of these measurements")
-    return Check("verdicts", f"{len(merged)} merges, decided again", complaints)
+    return Check("verdicts", f"{several(len(merged), 'merge')}, decided again", complaints)

@@ -68,7 +68,7 @@ def test_an_honest_night_is_found_to_be_one(ended: Ended) -> None:
     assert found["rows"] == "9 experiments with 30 records"
     assert found["receipts"] == "6 measurements, signed by this lab"
     assert found["merges"] == "2 on autoresearch/night"
-    assert found["anchors"] == "2 merges that name the history before them"
+    assert found["anchors"] == "2 merges naming the history before"
 
 
 @pytest.mark.parametrize("dead", ["before git", "after git"])
