@@ -322,6 +322,18 @@ class Experiment(Record):
         """The newest measurement that has a number."""
         return next((m for m in reversed(self.measurements) if m.val_bpb is not None), None)
 
+    @property
+    def why(self) -> str:
+        """Why it stands where it stands, in a few words."""
+        if self.verdict is not None and self.state in (State.MERGED, State.DISCARDED, State.MERGING):
+            return self.verdict.reason
+        if self.state == State.REFUSED and self.review is not None:
+            return self.review.reason
+        failure = self.measurements[-1].failure if self.measurements else None
+        if failure is not None and self.state in (State.CRASHED, State.INVALID):
+            return f"{failure.kind}: {failure.message}"
+        return self.note
+
 
 class Campaign(Record):
     """One night's work: where it starts, on which data, under which rules."""

@@ -406,10 +406,8 @@ if HOPPER:
         capped needs no maximum taken off before it is exponentiated."""
         row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
         target = tl.load(targets + row)
-        aim, capped = (
-            tanh(tl.load(logits + row * V + target)),
-            tanh(tl.load(logits + row * V + column, column < V, 0.0)),
-        )
+        aim = tanh(tl.load(logits + row * V + target))
+        capped = tanh(tl.load(logits + row * V + column, column < V, 0.0))
         odds = tl.where(column < V, tl.exp(CAP * capped), 0.0)
         total = tl.sum(odds)
         gradient = (odds * (CAP / total) - tl.where(column == target, CAP, 0.0)) * (1 - capped * capped)

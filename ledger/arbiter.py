@@ -7,10 +7,12 @@ the witness: the commit is on the branch, or it is not.
 from collections.abc import Callable
 
 from ledger.champion import Champion
-from ledger.inspection import HEAD_TRAILER
 from ledger.store import Intent, Ledger
 from ledger.verdict import Rule
 from records import Candidate, Experiment, Measurement, Verdict
+
+HEAD_TRAILER = "Ledger-Head"
+"""Of a merge: the hash of the newest event before it."""
 
 
 class Arbiter:

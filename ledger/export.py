@@ -68,8 +68,7 @@ def flatten(experiment: Experiment) -> dict[str, object]:
     """One row of the Parquet file. Of several measurements it has the newest with a number."""
     parts = (experiment, experiment.hypothesis, experiment.candidate, experiment.verdict, experiment.score)
     found = {name: getattr(part, name) for part in parts for name in COLUMNS.names if hasattr(part, name)}
-    why = experiment.verdict.reason if experiment.verdict else experiment.note
-    return found | {"why": why, "json": experiment.model_dump_json()}
+    return found | {"json": experiment.model_dump_json()}
 
 
 def parquet_table(experiments: Sequence[Experiment]) -> bytes:

@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from ledger.arbiter import HEAD_TRAILER
 from ledger.champion import Champion, Commit
 from ledger.rows import read_event, read_experiment
 from ledger.store import Ledger
 from ledger.verdict import RULES
 from records import Event, Experiment, Measurement, State
 
-HEAD_TRAILER = "Ledger-Head"
 RECORDS = ("hypothesis", "candidate", "review", "verdict")
 COVERED = ("at", "experiment", "kind", "detail", "record", "digest")
 """Fields of an event that its hash covers, in this order."""
@@ -42,6 +42,8 @@ class Snapshot(NamedTuple):
 
     ids: range
     """Of the experiments that were looked for: one that is proposed meanwhile has events here, and no row."""
+    campaign: str
+    """Its JSON."""
     experiments: list[Experiment]
     records: dict[int, dict[str, list[str]]]
     """By experiment and kind, the JSON of what its row holds; measurements all of them, oldest first."""
@@ -82,8 +84,8 @@ def look(ledger: Ledger) -> Snapshot:
             pipe.hgetall(ledger.row_key(id))
             pipe.lrange(f"{ledger.prefix}measurements:{id}", 0, -1)
         pipe.xrange(ledger.prefix + "events")
-        pipe.get(ledger.prefix + "head")
-        *answers, events, head = pipe.execute()
+        pipe.mget(ledger.prefix + "head", ledger.prefix + "campaign")
+        *answers, events, (head, campaign) = pipe.execute()
     experiments: list[Experiment] = []
     records: dict[int, dict[str, list[str]]] = {}
     for id, row, measurements in zip(ids, answers[::2], answers[1::2], strict=True):
@@ -92,7 +94,7 @@ def look(ledger: Ledger) -> Snapshot:
             # A baseline's hypothesis is the same for all, and no event's.
             names = ("candidate", "review", "verdict") if row["lane"] == "baseline" else RECORDS
             records[id] = {name: [row[name]] for name in names if name in row} | {"measurement": measurements}
-    return Snapshot(ids, experiments, records, list(seal(events)), head or "")
+    return Snapshot(ids, campaign or "", experiments, records, list(seal(events)), head or "")
 
 
 # ---- history ---------------------------------------------------------------------------------------------------------
@@ -103,7 +105,11 @@ def hash_of(*texts: str) -> str:
 
     To put another text in place of a given one takes a second preimage: 105 to 160 bits for SHA-1 (NIST SP 800-107 r1, table 1).
     """
-    return hashlib.sha1(b"".join(b"%d:%s" % (len(raw), raw) for raw in (text.encode() for text in texts))).hexdigest()
+    return sha1("".join(f"{len(text.encode())}:{text}" for text in texts))
+
+
+def sha1(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
 
 
 def seal(events: Iterable[tuple[str, dict[str, str]]]) -> Iterator[Entry]:
@@ -134,11 +140,13 @@ def check_rows(held: Snapshot) -> Check:
     events: defaultdict[int | None, list[Event]] = defaultdict(list)
     for event, _ in held.entries:
         events[event.experiment].append(event)
+    if [sha1(held.campaign)] != [event.digest for event in events[None] if event.record == "campaign"]:
+        complaints.append("the campaign's own record is not what the history says")
     for experiment in held.experiments:
         own = events[experiment.id]
         for record, texts in held.records[experiment.id].items():
             written = [event.digest for event in own if event.record == record]
-            stored = [hashlib.sha1(text.encode()).hexdigest() for text in texts]
+            stored = [sha1(text) for text in texts]
             # Of measurements all are kept, of other records the newest.
             if stored != (written if record == "measurement" else written[-1:]):
                 complaints.append(f"#{experiment.id}: its {record} is not what the history says")

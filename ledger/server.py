@@ -43,11 +43,16 @@ class RedisServer(NamedTuple):
 
 
 def connect(url: str, *, allow_weak: bool = False) -> redis.Redis:
-    """Connect to a server that keeps what it acknowledges.
+    """Connect to a server that keeps what it acknowledges. Arguments and errors are those of `reach`."""
+    return reach(url, allow_weak=allow_weak)[0]
+
+
+def reach(url: str, *, allow_weak: bool) -> tuple[redis.Redis, list[str]]:
+    """A connection, and how the server at its end could lose what it acknowledges.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        allow_weak: take one that could lose it, too; `weaknesses` says how.
+        allow_weak: take one that could lose it, too.
 
     Raises:
         BadInput: no such URL, a server that is too old, or one that could lose writes; names the setting to change.
@@ -70,7 +75,7 @@ def connect(url: str, *, allow_weak: bool = False) -> redis.Redis:
         raise MissingComponent(
             f"no Redis answers at {shown(url)}: start it, or correct the address ({error})"
         ) from None
-    return client
+    return client, weak
 
 
 def shown(url: str) -> str:
@@ -120,10 +125,10 @@ def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = Fa
     """
     with ExitStack() as stack:
         url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
-        client = connect(url, allow_weak=allow_weak)
+        client, weak = reach(url, allow_weak=allow_weak)
         stack.callback(client.close)
         info: Any = client.info("server")
-        yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weaknesses(client, shown(url))))
+        yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weak))
 
 
 @contextmanager

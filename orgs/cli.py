@@ -40,7 +40,6 @@ from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
     explain_audit,
     explain_reproduction,
-    outcome,
     plain,
     scores_by_source,
     tabulate,
@@ -318,7 +317,7 @@ def list_experiments(
     moment = None if since is None else read_since(since, datetime.now(UTC))
     selection = Selection(tuple(state or ()), lane, role, author, moment)
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        experiments = select(ledger.experiments(states=state), selection, sort)
+        experiments = select(ledger.experiments(states=state or None), selection, sort)
         name = ledger.name
     if as_json:
         print(json.dumps([summarise(e) for e in experiments], indent=2))
@@ -612,7 +611,7 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "val_bpb": score.val_bpb if score else None,
         "num_steps": score.num_steps if score else None,
         "commit": experiment.commit,
-        "why": outcome(experiment),
+        "why": experiment.why,
         "created_at": experiment.created_at,
         "updated_at": experiment.updated_at,
     }

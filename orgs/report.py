@@ -26,18 +26,6 @@ def plain(text: str) -> Text:
     return Text("".join(c if c.isprintable() else " " for c in text), overflow="ellipsis", no_wrap=True)
 
 
-def outcome(experiment: Experiment) -> str:
-    """Why an experiment stands where it stands, in a few words."""
-    if experiment.verdict is not None and experiment.state in (State.MERGED, State.DISCARDED, State.MERGING):
-        return experiment.verdict.reason
-    if experiment.state == State.REFUSED and experiment.review is not None:
-        return experiment.review.reason
-    failure = experiment.measurements[-1].failure if experiment.measurements else None
-    if failure is not None and experiment.state in (State.CRASHED, State.INVALID):
-        return f"{failure.kind}: {failure.message}"
-    return experiment.note
-
-
 def delta_bpb(experiment: Experiment) -> float | None:
     """Against the champion that it was judged by; None before, and without, a verdict on a score."""
     verdict = experiment.verdict
@@ -102,7 +90,7 @@ def tabulate(experiments: Sequence[Experiment], title: str | None = None) -> Tab
     table.add_column("state")
     deltas = [delta_bpb(experiment) for experiment in experiments]
     reasons = [
-        "" if delta is not None else outcome(experiment) for experiment, delta in zip(experiments, deltas, strict=True)
+        "" if delta is not None else experiment.why for experiment, delta in zip(experiments, deltas, strict=True)
     ]
     if any(reasons):
         table.add_column("why", ratio=3)

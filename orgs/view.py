@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger, Running
-from orgs.report import delta_bpb, outcome, plain, tabulate
+from orgs.report import delta_bpb, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
 WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
@@ -85,7 +85,7 @@ def result(experiment: Experiment) -> str:
     """What an experiment that has ended came to, as the end of a line."""
     score, delta = experiment.score, delta_bpb(experiment)
     if score is None or score.val_bpb is None:
-        return f" ({plain(outcome(experiment))})" if outcome(experiment) else ""
+        return f" ({plain(experiment.why)})" if experiment.why else ""
     return f" {score.val_bpb:.4f}" + ("" if delta is None else f" ({delta:+.4f})")
 
 

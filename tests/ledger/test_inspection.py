@@ -130,6 +130,11 @@ def rewrites_history(ended: Ended) -> None:
     client.set(ended.ledger.prefix + "head", before)
 
 
+def changes_the_campaign(ended: Ended) -> None:
+    key = ended.ledger.prefix + "campaign"
+    ended.ledger.client.set(key, ended.ledger.client.get(key).replace('"seed":0', '"seed":1'))
+
+
 def renames_an_idea(ended: Ended) -> None:
     ended.change(ended.worse, "hypothesis", "an idea", "a better idea")
 
@@ -215,6 +220,7 @@ def merges_a_branch(ended: Ended) -> None:
         (removes_the_newest_event, {"history"}),
         (adds_an_event, {"history"}),
         (rewrites_history, {"anchors"}),
+        (changes_the_campaign, {"rows"}),
         (renames_an_idea, {"rows"}),
         (changes_a_program, {"rows"}),
         (approves_what_was_refused, {"rows"}),

@@ -7,7 +7,7 @@ import matplotlib.image
 from rich.console import Console
 
 from orgs.plot import plot, vertical_range
-from orgs.report import outcome, tabulate
+from orgs.report import tabulate
 from tests.orgs.rows import NIGHT
 
 
@@ -54,4 +54,4 @@ def test_a_single_scored_experiment_can_be_plotted(tmp_path: Path) -> None:
 
 
 def test_why_an_experiment_ended_is_said_for_every_end() -> None:
-    assert all(outcome(row) for row in NIGHT)
+    assert all(row.why for row in NIGHT)
