@@ -227,9 +227,8 @@ class GPT(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(VOCAB_SIZE, WIDTH)
         self.blocks = nn.ModuleList(Block(i, window) for i, window in enumerate(windows()))
-        self.value_embeddings = nn.ModuleDict(
-            {str(i): nn.Embedding(VOCAB_SIZE, WIDTH) for i in range(DEPTH) if has_value_embedding(i)}
-        )
+        takers = [str(i) for i in range(DEPTH) if has_value_embedding(i)]
+        self.value_embeddings = nn.ModuleDict({i: nn.Embedding(VOCAB_SIZE, WIDTH) for i in takers})
         self.unembedding = Linear(WIDTH, VOCAB_SIZE, bias=False)
         # Each layer sees residual × a + embedding × b, so that what the token was is never far away.
         self.residual_lambdas = nn.Parameter(torch.ones(DEPTH))
@@ -253,9 +252,8 @@ class GPT(nn.Module):
                 block.attention.gate.weight.zero_()
         self.embedding.weight.normal_()
         self.unembedding.weight.normal_(std=0.001)
-        for table in self.value_embeddings.values():
-            assert isinstance(table, nn.Embedding)
-            table.weight.uniform_(-bound, bound)
+        for table in self.value_embeddings.parameters():
+            table.uniform_(-bound, bound)
 
     def forward(self, idx: Tensor) -> Tensor:
         # softcap × tanh(z / softcap), with the scale taken before they are logits: there are VOCAB_SIZE / WIDTH times as many.
@@ -356,9 +354,8 @@ if HOPPER:
         dqkv = v.new_empty(B, T, 3, H, D)
         into = dict(zip(("dq", "dk", "dv"), dqkv.unbind(2), strict=True))
         _flash_attn_bwd(*qk.unbind(2), v, y, dy.contiguous(), lse, **span(window, T), **into)
-        rows = 64  # of one head of one token each, per program
-        grid = (triton.cdiv(scales.numel(), rows),)
-        rotate_and_norm[grid](dqkv, qk, scales, rotation, B * T, T, 2 * H, D, rows, num_warps=8)
+        grid = (triton.cdiv(scales.numel(), 64),)  # 64 rows, of one head of one token each, per program
+        rotate_and_norm[grid](dqkv, qk, scales, rotation, B * T, T, 2 * H, D, 64, num_warps=8)
         flat = dqkv.view(B * T, -1)
         return product(flat, w.T).view_as(x), flat.T @ x.flatten(0, 1), dqkv
 
@@ -367,13 +364,12 @@ if HOPPER:
     )
 
     def keep_attention(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, w, extra, rotation, ctx.window = inputs
-        ctx.has_extra = extra is not None
+        x, w, _, rotation, ctx.window = inputs
         ctx.save_for_backward(x, w, rotation, *output)
 
     def differentiate_attention(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         dx, dw, dqkv = fused_attention_backward(dy, list(ctx.saved_tensors), ctx.window)
-        return dx, dw, dqkv[:, :, 2] if ctx.has_extra else None, None, None
+        return dx, dw, dqkv[:, :, 2] if ctx.needs_input_grad[2] else None, None, None
 
     fused_attention.register_autograd(differentiate_attention, setup_context=keep_attention)
 
@@ -422,9 +418,7 @@ if HOPPER:
         cross_entropy_and_gradient[nats.shape](logits, targets, nats, len(w), SOFTCAP, block, num_warps=16)
         return nats.mean(), product(logits, w.T), logits.T @ x
 
-    fused_loss.register_fake(
-        lambda x, w, targets: (x.new_empty((), dtype=torch.float32), *map(torch.empty_like, (x, w)))
-    )
+    fused_loss.register_fake(lambda x, w, _: (x.float().mean(), torch.empty_like(x), torch.empty_like(w)))
     fused_loss.register_autograd(
         lambda ctx, dloss, *_: (*(g * (dloss / len(ctx.saved_tensors[0])) for g in ctx.saved_tensors), None),
         setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*output[1:]),
@@ -549,9 +543,6 @@ def nats_per_token(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
-AHEAD = 1 if DEVICE == "cuda" else 0  # steps queued while the GPU works on one, so that it never waits for Python
-
-
 def main() -> None:
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
@@ -562,13 +553,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what exists now lives to the end; collecting it again and again costs up to half a second a time
     gc.disable()
+    ahead = 1 if DEVICE == "cuda" else 0  # steps queued while the GPU works on one, so that it never waits for Python
 
     clock = start_clock()
     batches = make_dataloader(DEVICE_BATCH_SIZE)
     batch = next(batches)
     queue: deque[Step] = deque()
     step, step_s = 0, 0.0
-    while clock.elapsed_s + (1 + AHEAD) * step_s < clock.budget_s:  # as long as one more step like the last one fits
+    while clock.elapsed_s + (1 + ahead) * step_s < clock.budget_s:  # as long as one more step like the last one fits
         began_s = clock.elapsed_s
         set_schedule(optimisers, clock.progress, step)
         total = torch.zeros((), device=DEVICE)
@@ -582,7 +574,7 @@ def main() -> None:
         model.zero_grad(set_to_none=True)
         step += 1
         queue.append(Step(step, step * accumulation * DEVICE_BATCH_SIZE * MAX_SEQ_LEN, total))
-        if len(queue) > AHEAD:
+        if len(queue) > ahead:
             queue.popleft().finish()
         step_s = clock.elapsed_s - began_s
     for last in queue:
@@ -596,9 +588,7 @@ class Step:
     def __init__(self, number: int, tokens: int, nats: Tensor) -> None:
         self.number, self.tokens = number, tokens
         self.nats = torch.empty((), pin_memory=DEVICE == "cuda").copy_(nats, non_blocking=True)
-        self.done = torch.cuda.Event() if DEVICE == "cuda" else None
-        if self.done is not None:
-            self.done.record()
+        self.done = torch.cuda.current_stream().record_event() if DEVICE == "cuda" else None
 
     def finish(self) -> None:
         """Wait for its end, so that the clock can be read, and report it."""
@@ -628,12 +618,8 @@ def warm_up(model: nn.Module) -> None:
 def flops_per_token(model: nn.Module) -> float:
     """Of forward and backward: 6 per weight of a matrix, 12 × width per token that attention looks at (Chowdhery et al.,
     PaLM, 2022, appendix B)."""
-    matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and not is_embedding(name))
+    matrices = sum(matrix.weight.numel() for matrix in model.modules() if isinstance(matrix, Linear))
     return 6 * matrices + 12 * WIDTH * sum(windows())
-
-
-def is_embedding(name: str) -> bool:
-    return name.startswith(("embedding.", "value_embeddings."))
 
 
 if __name__ == "__main__":
