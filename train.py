@@ -354,8 +354,9 @@ if HOPPER:
         dqkv = v.new_empty(B, T, 3, H, D)
         into = dict(zip(("dq", "dk", "dv"), dqkv.unbind(2), strict=True))
         _flash_attn_bwd(*qk.unbind(2), v, y, dy.contiguous(), lse, **span(window, T), **into)
-        grid = (triton.cdiv(scales.numel(), 64),)  # 64 rows, of one head of one token each, per program
-        rotate_and_norm[grid](dqkv, qk, scales, rotation, B * T, T, 2 * H, D, 64, num_warps=8)
+        rows = 64  # of one head of one token each, per program
+        grid = (triton.cdiv(scales.numel(), rows),)
+        rotate_and_norm[grid](dqkv, qk, scales, rotation, B * T, T, 2 * H, D, rows, num_warps=8)
         flat = dqkv.view(B * T, -1)
         return product(flat, w.T).view_as(x), flat.T @ x.flatten(0, 1), dqkv
 
