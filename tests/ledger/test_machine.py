@@ -1,249 +1,152 @@
-"""Random schedules of steps against a real server, with a model of the rules beside it."""
+"""Random schedules of everything that can happen to a campaign, against a real server and a real repository.
 
+A model makes the same calls and must answer the same; afterwards a checker looks at what is left. Ends of processes are
+played at the calls between which they fall, so they cost nothing; the server is killed for real.
+"""
+
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from ledger import Ledger, StaleFence
-from ledger.lease import acquire, release
-from ledger.server import open_redis
-from records import FailureKind, State, Verdict
-from tests.ledger.org import BASELINE
-from tests.ledger.samples import APPROVED, BASE, REFUSED, campaign, failed, idea, program, scored
+from ledger import Ledger
+from ledger.champion import Champion
+from ledger.lease import acquire
+from ledger.server import embedded, connect, start
+from records import State
+from tests.ledger import schedules
+from tests.ledger.checker import complaints
+from tests.ledger.repository import START, Repository
+from tests.ledger.samples import campaign, program, scored
+from tests.ledger.schedules import DEVICES, SEATS, Night, signature
 
-ENDINGS = [None, FailureKind.ENGINE_LOST, FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID]
-SOURCES = st.integers(0, 40).map(str)
-VERDICT = Verdict(merge=True, rule="test", champion_bpb=1.0, candidate_bpb=0.9, reason="as the schedule says")
-
-
-class Row:
-    """What the model knows of one experiment."""
-
-    def __init__(self, lane: str = "improve"):
-        self.lane = lane
-        self.state = State.PROPOSED
-        self.source: str | None = None
-        self.parent: str | None = None
-        self.runs = 0
-        self.host_failures = 0
-        self.rebases = 0
-
-    def send_back(self) -> None:
-        self.rebases += 1
-        self.state = State.STALE if self.rebases > 3 else State.PROPOSED
+WORKERS = 2
+SCHEDULES = int(os.environ.get("SCHEDULES", "2000"))
+STEPS = 25
+MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
+"""A disk would only make them slow: what is killed here are processes, never the kernel."""
 
 
-class LedgerMachine(RuleBasedStateMachine):
-    """One org of one coder, one reviewer, one runner and one arbiter that take their steps in any order."""
+class Site:
+    """A server and a repository, in which one schedule follows another."""
 
-    client: redis.Redis
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.socket = folder / "redis.sock"
+        folder.mkdir()
+        start(folder, self.socket)
+        self.client = connect(f"unix://{self.socket}")
+        self.repository = Repository(folder / "lab")
+        self.schedules = 0
 
-    @initialize()
-    def begin(self) -> None:
+    def night(self, seed: int) -> Night:
+        """A campaign of its own, whose start is measured."""
         self.client.flushall()
-        self.ledger = Ledger(self.client, "night")
-        self.ledger.create(campaign("night"))
-        self.lease = acquire(self.client, "cpu", "runner", 600.0)
-        self.rows: dict[int, Row] = {}
-        self.owners: dict[str, int] = {}
-        self.head, self.landed = BASE, 0
-        self.rows[self.ledger.propose_baseline(program(BASELINE))] = baseline = Row("baseline")
-        baseline.state, baseline.source, baseline.parent = State.QUEUED, BASELINE, BASE
-        self.owners[BASELINE] = 1
-        self.champion: str | None = None
+        self.schedules += 1
+        name = f"night-{self.schedules}"
+        champion = Champion(self.repository.root, name)
+        base = champion.start(START)
+        Ledger(self.client, name).create(campaign(name, base))
+        return Night(self.client, champion, name, seed)
 
-    def oldest(self, state: State) -> int | None:
-        return min((id for id, row in self.rows.items() if row.state == state), default=None)
+    def kill_server(self) -> None:
+        os.kill(self.client.info("server")["process_id"], signal.SIGKILL)
+        self.client.connection_pool.disconnect()
+        start(self.folder, self.socket)
 
-    def has(self, state: State) -> bool:
-        return self.oldest(state) is not None
+    def close(self) -> None:
+        self.client.shutdown(nosave=True)
 
-    @rule(limit=st.integers(1, 6))
-    def propose(self, limit: int) -> None:
-        waiting = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
-        full = sum(row.state in waiting for row in self.rows.values()) >= limit
-        id = self.ledger.propose(idea(), author="p", roles={}, max_open=limit)
-        assert (id is None) is full
-        if id is not None:
-            assert id not in self.rows
-            self.rows[id] = Row()
 
-    @rule()
-    def claim(self) -> None:
-        claimed = self.ledger.claim("coder")
-        assert (claimed and claimed.id) == self.oldest(State.PROPOSED)
-        if claimed:
-            self.rows[claimed.id].state = State.CLAIMED
+class Schedule(RuleBasedStateMachine):
+    """What can happen to a campaign, in any order."""
 
-    @precondition(lambda self: self.has(State.CLAIMED))
-    @rule(source=SOURCES)
-    def code(self, source: str) -> None:
-        id = self.oldest(State.CLAIMED)
-        assert id is not None
-        row, owner = self.rows[id], self.owners.get(source)
-        if row.source is not None and self.owners.get(row.source) == id:
-            del self.owners[row.source]
-        row.source, row.parent = source, self.head
-        answer = self.ledger.code(id, program(source, self.head), {})
-        if owner is not None and owner != id:
-            assert answer == owner
-            row.state = State.DUPLICATE
-        else:
-            assert answer is None
-            row.state, self.owners[source] = State.CODED, id
+    site: Site
 
-    @precondition(lambda self: self.has(State.CODED))
-    @rule(approved=st.booleans())
-    def review(self, approved: bool) -> None:
-        coded = self.ledger.next_coded()
-        assert coded is not None and coded.id == self.oldest(State.CODED)
-        self.ledger.review(coded.id, APPROVED if approved else REFUSED, {})
-        self.rows[coded.id].state = State.QUEUED if approved else State.REFUSED
+    @initialize(seed=st.integers(0, 2**32 - 1))
+    def begin(self, seed: int) -> None:
+        self.server_killed = False
+        self.night = self.site.night(seed)
+        self.night.advance("arbiter", 7)
+        self.night.advance("runner a", 7)
 
-    @precondition(lambda self: not self.has(State.RUNNING))
-    @rule()
-    def take(self) -> None:
-        expected = None
-        for id, row in sorted(self.rows.items(), key=lambda item: (item[1].lane != "baseline", item[0])):
-            if row.state != State.QUEUED:
-                continue
-            if row.lane == "baseline" or row.parent == self.head:
-                expected, row.state = id, State.RUNNING
-                break
-            row.state = State.PROPOSED
-        taken = self.ledger.take(self.lease, self.head)
-        assert (taken and taken.id) == expected
+    @rule(name=st.sampled_from(SEATS), calls=st.integers(1, 8))
+    def one_works(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
 
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule(ending=st.sampled_from(ENDINGS))
-    def record(self, ending: FailureKind | None) -> None:
-        id = self.oldest(State.RUNNING)
-        assert id is not None
-        row = self.rows[id]
-        assert row.source is not None
-        measurement = scored(row.source, 0.9) if ending is None else failed(row.source, ending)
-        self.ledger.record(id, self.lease, measurement)
-        row.runs += 1
-        if ending is None:
-            row.state = State.SCORED
-            if row.lane == "baseline":
-                row.state, self.champion = State.MERGED, BASE
-        elif ending.ours:
-            row.host_failures += 1
-            row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
-        else:
-            row.state = State.INVALID if ending == FailureKind.INVALID else State.CRASHED
+    @rule(calls=st.integers(2, 12))
+    def all_work(self, calls: int) -> None:
+        for name in SEATS:
+            self.night.advance(name, calls)
 
-    @precondition(lambda self: not self.has(State.CLAIMED) and not self.has(State.CODED))
-    @rule(source=SOURCES, ending=st.sampled_from([None, FailureKind.ENGINE_LOST]))
-    def bring_the_oldest_idea_to_its_end(self, source: str, ending: FailureKind | None) -> None:
-        """Many steps at once, so that schedules come to the merges and rebases behind them."""
-        self.claim()
-        if self.has(State.CLAIMED):
-            self.code(source)
-        if self.has(State.CODED):
-            self.review(True)
-        if not self.has(State.RUNNING):
-            self.take()
-        if self.has(State.RUNNING):
-            self.record(ending)
+    @rule(name=st.sampled_from(SEATS), calls=st.integers(0, 8), after_call=st.booleans())
+    def one_is_killed(self, name: str, calls: int, after_call: bool) -> None:
+        self.night.advance(name, calls)
+        self.night.kill(name, after_call=after_call)
 
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule()
-    def runner_dies(self) -> None:
-        id, before = self.oldest(State.RUNNING), self.lease
-        assert id is not None
-        release(self.client, before)
-        self.lease = acquire(self.client, "cpu", "runner", 600.0)
-        with pytest.raises(StaleFence):
-            self.ledger.record(id, before, scored("late", 0.1))
-        assert self.ledger.requeue_orphans() == [id]
-        self.rows[id].state = State.QUEUED
+    @rule(name=st.sampled_from(SEATS), calls=st.integers(0, 8))
+    def a_call_arrives_twice(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
+        self.night.seats[name].twice = True
+        self.night.advance(name, 1)
+
+    @rule(name=st.sampled_from(SEATS), calls=st.integers(0, 8))
+    def one_falls_asleep(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
+        self.night.suspend(name)
+
+    @precondition(lambda self: self.night.sleepers)
+    @rule(calls=st.integers(1, 12))
+    def a_sleeper_wakes(self, calls: int) -> None:
+        self.night.wake(calls)
+
+    @rule(device=st.sampled_from(DEVICES))
+    def a_lease_ends(self, device: str) -> None:
+        self.night.expire(device)
 
     @rule()
-    def launcher_comes_back(self) -> None:
-        self.ledger.recover()
-        for row in self.rows.values():
-            if row.state == State.CLAIMED:
-                row.state = State.PROPOSED
+    def a_person_commits(self) -> None:
+        self.night.commit_by_hand()
 
-    @precondition(lambda self: self.has(State.SCORED))
-    @rule(better=st.booleans())
-    def judge(self, better: bool) -> None:
-        scored_row = self.ledger.next_scored()
-        assert scored_row is not None and scored_row.id == self.oldest(State.SCORED)
-        id, row = scored_row.id, self.rows[scored_row.id]
-        if row.parent != self.head:
-            self.rebase()
-        elif better and self.champion == self.head and not self.has(State.MERGING):
-            self.ledger.intend_merge(id, VERDICT, self.head, f"commit-{self.landed + 1}")
-            row.state = State.MERGING
-        elif not better:
-            self.ledger.discard(id, VERDICT)
-            row.state = State.DISCARDED
+    @precondition(lambda self: not self.server_killed)
+    @rule(really=st.integers(0, 7))
+    def the_server_is_killed(self, really: int) -> None:
+        if really == 7:
+            self.server_killed = True
+            self.site.kill_server()
 
-    @precondition(lambda self: self.has(State.SCORED))
-    @rule()
-    def rebase(self) -> None:
-        id = self.oldest(State.SCORED)
-        assert id is not None
-        self.ledger.rebase(id, "champion moved")
-        self.rows[id].send_back()
-
-    @precondition(lambda self: self.has(State.MERGING))
-    @rule(lands=st.booleans())
-    def finish(self, lands: bool) -> None:
-        intent = self.ledger.intent()
-        assert intent is not None and intent.experiment == self.oldest(State.MERGING)
-        if lands:
-            self.ledger.merged(intent.experiment, intent.commit)
-            self.rows[intent.experiment].state = State.MERGED
-            self.head = self.champion = intent.commit
-            self.landed += 1
-        else:
-            self.ledger.abandon_merge(intent.experiment, "the branch moved")
-            self.rows[intent.experiment].send_back()
-
-    @invariant()
-    def every_row_stands_where_the_model_says(self) -> None:
-        stored = {row.id: row for row in self.ledger.experiments()}
-        assert {id: row.state for id, row in stored.items()} == {id: row.state for id, row in self.rows.items()}
-        assert {id: len(row.measurements) for id, row in stored.items()} == {id: r.runs for id, r in self.rows.items()}
-        assert self.ledger.champion_commit() == self.champion
-        commits = [row.commit for row in stored.values() if row.commit is not None]
-        assert len(commits) == len(set(commits)) == self.landed + (self.champion is not None)
+    def teardown(self) -> None:
+        """The next morning nothing is lost and nothing doubled."""
+        if hasattr(self, "night"):
+            self.night.end()
+            self.night.settle()
+            assert self.night.complaints() == []
 
 
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with tempfile.TemporaryDirectory(prefix="ar-") as folder, open_redis(Path(folder)) as server:
-        yield server
+def run_schedules(folder: Path, number: int, luck: int) -> None:
+    """Raises whatever the first schedule that goes wrong raises, made as short as it can be."""
+    site = Site(folder)
+    try:
+        run_state_machine_as_test(
+            seed(luck)(type("Machine", (Schedule,), {"site": site})),
+            settings=settings(
+                max_examples=number,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        site.close()
 
 
-def test_no_schedule_of_steps_leads_the_ledger_astray(server: Any) -> None:
-    machine = type("Machine", (LedgerMachine,), {"client": server.client})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=150,
-            stateful_step_count=60,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_no_schedule_loses_or_doubles_anything() -> None:
+    with tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder:
+        run_schedules(Path(folder) / "0", SCHEDULES, 0)

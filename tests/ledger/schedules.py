@@ -1,0 +1,360 @@
+"""A campaign whose every call waits for its turn: actors are threads, and the schedule says who makes the next call.
+
+So between any two calls of an actor, others can act, a lease can end, the actor can be killed or sleep for long, a call can
+arrive twice or its answer be lost. The server, git and the code of ledger/ are the real ones.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from ledger import Ledger
+from ledger.arbiter import Arbiter
+from ledger.champion import Champion
+from ledger.lease import Lease, acquire, release, renew
+from ledger.verdict import keep_if_lower
+from records import FailureKind, Measurement, Refusal
+from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
+from tests.ledger.model import Model, outcome, reduced
+from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, scored
+
+BUDGET = 1000
+TTL_S = 600.0
+"""Longer than any schedule: a lease ends when the schedule says so."""
+MODELLED = (
+    *("propose", "propose_baseline", "claim", "release", "code", "refuse", "next_coded", "review"),
+    *("take", "record", "requeue_orphans", "next_scored", "intent", "discard", "rebase", "intend_merge", "merged"),
+    *("abandon_merge", "champion_commit"),
+)
+"""Calls of a ledger that the model makes too."""
+UNMODELLED = ("champion_score", "head", "note")
+GIT = ("head", "source", "landed_source_sha256", "contains", "prepare", "land")
+
+
+class Killed(BaseException):
+    """kill -9, as seen from within."""
+
+
+class Actor:
+    """A thread that waits before each of its calls.
+
+    Args:
+        name: whose seat, and which incarnation.
+        work: what it does, again and again; a refusal ends one round of it.
+    """
+
+    def __init__(self, name: str, work: Callable[["Actor"], None]):
+        self.name = name
+        self.work = work
+        self.turn, self.waiting = threading.Semaphore(0), threading.Semaphore(0)
+        self.killed = False
+        self.answer_lost = False
+        self.twice = False
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self.live, name=name, daemon=True)
+        self.thread.start()
+        self.waiting.acquire()
+
+    def live(self) -> None:
+        try:
+            while True:
+                try:
+                    self.work(self)
+                except Refusal:
+                    pass  # whoever supervises it starts it again
+        except Killed:
+            pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.waiting.release()
+
+    def call(self, act: Callable[[], Any]) -> Any:
+        """In the actor's thread: wait for its turn, then make the call."""
+        self.waiting.release()
+        self.turn.acquire()
+        if self.killed:
+            raise Killed
+        if self.twice:
+            self.twice = False
+            outcome(act)
+        try:
+            return act()
+        finally:
+            if self.answer_lost:
+                raise Killed
+
+    def advance(self) -> None:
+        """In the schedule's thread: let it make the call before which it waits, and come to the next one."""
+        self.turn.release()
+        self.waiting.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def kill(self, *, after_call: bool = False) -> None:
+        """End it at once, or after the call before which it waits, without the answer."""
+        self.answer_lost, self.killed = after_call, not after_call
+        self.turn.release()
+        self.thread.join()
+        if self.error is not None:
+            raise self.error
+
+
+def compare(model: Model, name: str, act: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    """Let the model make the call, then make it. Raises AssertionError if the two do not answer the same."""
+    expected = outcome(lambda: getattr(model, name)(*args, **kwargs))
+    try:
+        answer = act()
+    except Refusal as refusal:
+        assert type(refusal) is expected, f"{name}{args}: the ledger refuses ({refusal!r}), the model says {expected}"
+        raise
+    assert reduced(answer) == expected, f"{name}{args}: the ledger says {reduced(answer)}, the model {expected}"
+    return answer
+
+
+class WatchedLedger(Ledger):
+    """A ledger for one actor: each call waits for its turn, and the model makes it too."""
+
+    def __init__(self, client: redis.Redis, campaign: str, actor: Actor, model: Model, acknowledged: Acknowledged):
+        super().__init__(client, campaign)
+        self.actor = actor
+        self.model = model
+        self.acknowledged = acknowledged
+
+    def acknowledge(self, name: str, args: tuple[Any, ...]) -> None:
+        if name == "record":
+            self.acknowledged.results.append((args[0], args[2].run_id))
+        if name == "merged":
+            self.acknowledged.merges.append((args[0], args[1]))
+
+
+class WatchedChampion(Champion):
+    """A branch for one actor: each call waits for its turn."""
+
+    actor: Actor
+
+    @classmethod
+    def of(cls, champion: Champion, actor: Actor) -> "WatchedChampion":
+        watched = cls.__new__(cls)
+        watched.__dict__ |= champion.__dict__ | {"actor": actor}
+        return watched
+
+
+def in_turn(kind: type, name: str, *, modelled: bool = False) -> Callable[..., Any]:
+    """The method of this name, waiting for the actor's turn."""
+    method = getattr(kind, name)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def act() -> Any:
+            if not modelled:
+                return method(self, *args, **kwargs)
+            answer = compare(self.model, name, lambda: method(self, *args, **kwargs), *args, **kwargs)
+            self.acknowledge(name, args)
+            return answer
+
+        return self.actor.call(act)
+
+    return call
+
+
+for name in (*MODELLED, *UNMODELLED):
+    setattr(WatchedLedger, name, in_turn(Ledger, name, modelled=name in MODELLED))
+for name in GIT:
+    setattr(WatchedChampion, name, in_turn(Champion, name))
+
+
+class Night:
+    """One schedule: a campaign, its branch, its model, and who works on it.
+
+    Args:
+        client: of an empty server.
+        champion: a branch, which exists.
+        campaign: of the ledger; its start is the tip of the branch.
+        seed: of what planners, coders, reviewers and candidates come up with.
+    """
+
+    def __init__(self, client: redis.Redis, champion: Champion, campaign: str, seed: int):
+        self.client = client
+        self.champion = champion
+        self.campaign = campaign
+        self.random = random.Random(seed)
+        self.model = Model()
+        self.acknowledged = Acknowledged([], [])
+        self.runs = 0
+        self.sources: list[str] = []
+        self.incarnations = 0
+        self.sleepers: list[Actor] = []
+        self.seats = {name: self.seat(name) for name in SEATS}
+
+    def seat(self, name: str) -> Actor:
+        """A new incarnation of whoever has this seat."""
+        self.incarnations += 1
+        work = getattr(self, name.partition(" ")[0])
+        return Actor(f"{name}/{self.incarnations}", work)
+
+    # ---- what the schedule may do ------------------------------------------------------------------------------------
+
+    def advance(self, name: str, calls: int) -> None:
+        for _ in range(calls):
+            self.seats[name].advance()
+
+    def kill(self, name: str, *, after_call: bool) -> None:
+        self.seats[name].kill(after_call=after_call)
+        self.seats[name] = self.seat(name)
+
+    def suspend(self, name: str) -> None:
+        """Its seat is given to another, and it knows nothing of that."""
+        self.sleepers.append(self.seats[name])
+        self.seats[name] = self.seat(name)
+
+    def wake(self, calls: int) -> None:
+        """Whoever has slept longest acts as if no time had passed, and is then found out."""
+        sleeper = self.sleepers.pop(0)
+        for _ in range(calls):
+            sleeper.advance()
+        sleeper.kill()
+
+    def expire(self, device: str) -> None:
+        """What the server does when a lease has not been renewed in time."""
+        self.model.expire(device)
+        self.client.delete(f"autoresearch:lease:{device}")
+
+    def commit_by_hand(self) -> None:
+        head = self.champion.head()
+        assert self.champion.land(head, self.champion.prepare(head, self.new_source(), "by hand\n"))
+
+    def end(self) -> None:
+        """Sleepers wake for the last time, and everybody is killed."""
+        try:
+            while self.sleepers:
+                self.wake(12)
+        finally:
+            for actor in (*self.seats.values(), *self.sleepers):
+                actor.kill()
+
+    # ---- the morning after -------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """A last launcher and a last arbiter put things in order: whatever was on its way comes to its end."""
+        for device in DEVICES:
+            self.expire(device)
+        ledger = Ledger(self.client, self.campaign)
+        ledger.recover()
+        arbiter = Arbiter(ledger, self.champion, keep_if_lower, signature)
+        for _ in range(100):
+            if not arbiter.step():
+                return
+        raise AssertionError("the arbiter does not come to an end")
+
+    def complaints(self) -> list[str]:
+        """What the checker says, and where the ledger is not where the model is."""
+        ledger = Ledger(self.client, self.campaign)
+        return complaints(ledger, self.champion, self.acknowledged, signature, BUDGET)
+
+    # ---- who works on it ---------------------------------------------------------------------------------------------
+
+    def ledger(self, actor: Actor) -> WatchedLedger:
+        return WatchedLedger(self.client, self.campaign, actor, self.model, self.acknowledged)
+
+    def branch(self, actor: Actor) -> WatchedChampion:
+        return WatchedChampion.of(self.champion, actor)
+
+    def new_source(self) -> str:
+        self.sources.append(f"LR = {len(self.sources)}\n")
+        return self.sources[-1]
+
+    def planner(self, actor: Actor) -> None:
+        self.ledger(actor).propose(idea(), author=actor.name, roles={"planner": "p"}, max_open=4)
+
+    def coder(self, actor: Actor) -> None:
+        ledger = self.ledger(actor)
+        if (claimed := ledger.claim(actor.name)) is None:
+            return
+        whim = self.random.random()
+        if whim < 0.05:
+            ledger.release(claimed.id)
+        elif whim < 0.1:
+            ledger.refuse(claimed.id, "it cannot be done", {})
+        else:
+            parent = self.branch(actor).head()
+            old = self.random.random() < 0.1 and self.sources
+            source = self.random.choice(self.sources) if old else self.new_source()
+            ledger.code(claimed.id, program(source, parent), {"coder": "c"})
+
+    def reviewer(self, actor: Actor) -> None:
+        ledger = self.ledger(actor)
+        if (coded := ledger.next_coded()) is not None:
+            ledger.review(coded.id, APPROVED if self.random.random() < 0.9 else REFUSED, {"reviewer": "r"})
+
+    def runner(self, actor: Actor) -> None:
+        device = actor.name.partition("/")[0].partition(" ")[2]
+        ledger, branch = self.ledger(actor), self.branch(actor)
+        lease = self.leased(actor, device)
+        try:
+            ledger.note(LEASED, f"{device}/{lease.fence}")
+            ledger.requeue_orphans()
+            while True:
+                self.renewed(actor, lease)
+                if (taken := ledger.take(lease, branch.head())) is not None:
+                    assert taken.candidate is not None
+                    ledger.record(taken.id, lease, self.measured(taken.candidate.source, lease))
+        except Refusal:
+            self.returned(actor, lease)
+            raise
+
+    def measured(self, source: str, lease: Lease) -> Measurement:
+        """Scores fall with every run, so that many a candidate beats the champion."""
+        self.runs += 1
+        name, whim = run_id(lease, self.runs), self.random.random()
+        if whim < 0.2 and self.runs > 1:
+            kind = self.random.choice([FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID])
+            return failed(source, kind, name)
+        found = scored(source, 1.0 - self.runs / 1000 if whim < 0.9 else 2.0, name)
+        assert found.audit is not None
+        screened = found.audit.model_copy(update={"level": "screen"})
+        return found.model_copy(update={"audit": screened}) if 0.2 < whim < 0.25 else found
+
+    def launcher(self, actor: Actor) -> None:
+        ledger, lock = self.ledger(actor), self.leased(actor, LOCK)
+        try:
+            ledger.recover()
+            while True:
+                self.renewed(actor, lock)
+        except Refusal:
+            self.returned(actor, lock)
+            raise
+
+    def arbiter(self, actor: Actor) -> None:
+        Arbiter(self.ledger(actor), self.branch(actor), keep_if_lower, signature).step()
+
+    # ---- leases ------------------------------------------------------------------------------------------------------
+
+    def leased(self, actor: Actor, device: str) -> Lease:
+        lease: Lease = actor.call(
+            lambda: compare(
+                self.model, "acquire", lambda: acquire(self.client, device, actor.name, TTL_S), device, actor.name
+            )
+        )
+        return lease
+
+    def renewed(self, actor: Actor, lease: Lease) -> None:
+        actor.call(lambda: compare(self.model, "renew", lambda: renew(self.client, lease, TTL_S), lease))
+
+    def returned(self, actor: Actor, lease: Lease) -> None:
+        actor.call(lambda: compare(self.model, "release_lease", lambda: release(self.client, lease), lease))
+
+
+LOCK = "launcher"
+DEVICES = ("a", "b", LOCK)
+SEATS = (
+    *("planner 1", "planner 2", "coder 1", "coder 2", "reviewer 1", "reviewer 2", "runner a", "runner b"),
+    *("launcher 1", "launcher 2", "arbiter"),
+)
+
+
+def signature(measurement: Measurement) -> str | None:
+    """These tests sign nothing."""
+    return None
