@@ -10,7 +10,18 @@ from typing import Any
 from ledger import StaleFence, WrongState
 from ledger.lease import Lease, LeaseHeld, LeaseLost
 from ledger.store import MAX_REBASES
-from records import BadInput, Candidate, Experiment, FailureKind, Hypothesis, Measurement, Refusal, Review, State, Verdict
+from records import (
+    BadInput,
+    Candidate,
+    Experiment,
+    FailureKind,
+    Hypothesis,
+    Measurement,
+    Refusal,
+    Review,
+    State,
+    Verdict,
+)
 
 OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 
