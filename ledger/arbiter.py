@@ -1,13 +1,13 @@
-"""The arbiter: decides on scored experiments, one at a time, and lands what won.
+"""The arbiter: decides on scored experiments, one at a time. What won goes into the outbox, for the relay to land.
 
-A merge is: intent in Redis, then the ref in git, then `merged` in Redis. After a crash between any two of these, git is
-the witness: the commit is on the branch, or it is not.
+A merge is: intent in Redis, then the ref in git, then `merged` in Redis. The arbiter does the first, the relay the others.
 """
 
 from collections.abc import Callable
 
 from ledger.champion import Champion
-from ledger.store import Intent, Ledger
+from ledger.intent import Intent, Seal
+from ledger.store import Ledger
 from ledger.verdict import Rule
 from records import Candidate, Experiment, Measurement, Verdict
 
@@ -23,19 +23,27 @@ class Arbiter:
         champion: its branch.
         rule: when a candidate merges.
         complaint: says why a measurement is not what the host signed; None when it is.
+        seal: the lab's seal, without which the relay lands nothing.
     """
 
-    def __init__(self, ledger: Ledger, champion: Champion, rule: Rule, complaint: Callable[[Measurement], str | None]):
+    def __init__(
+        self,
+        ledger: Ledger,
+        champion: Champion,
+        rule: Rule,
+        complaint: Callable[[Measurement], str | None],
+        seal: Seal,
+    ):
         self.ledger = ledger
         self.champion = champion
         self.rule = rule
         self.complaint = complaint
+        self.seal = seal
 
     def step(self) -> bool:
-        """Finish the merge under way, else judge the oldest scored experiment; False when there was nothing to do."""
-        if (intent := self.ledger.intent()) is not None:
-            self.finish(intent)
-            return True
+        """Judge the oldest scored experiment; False when there was none, or while a merge is under way."""
+        if self.ledger.outbox():
+            return False
         head = self.champion.head()
         experiment = self.ledger.next_scored()
         if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
@@ -65,7 +73,7 @@ class Arbiter:
         )
 
     def judge(self, experiment: Experiment, head: str) -> None:
-        """Discard the experiment, or land it on the champion."""
+        """Discard the experiment, or have it landed on the champion."""
         candidate, measurement = experiment.candidate, experiment.measurements[-1]
         assert candidate is not None, "a scored experiment has a candidate"
         verdict = self.rule([m for m in self.ledger.champion_score() if self.complaint(m) is None], measurement)
@@ -85,16 +93,14 @@ class Arbiter:
             reason = "the program that was measured is not the one that would land"
             self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}))
             return
-        self.ledger.intend_merge(experiment.id, verdict, head, commit)
-        self.finish(Intent(experiment.id, head, commit))
-
-    def finish(self, intent: Intent) -> None:
-        """Bring an intent to its end, wherever the last arbiter left it."""
-        # The branch may have gone on from our commit, by somebody else's hand, before we could say `merged`.
-        if self.champion.contains(intent.commit) or self.champion.land(intent.parent, intent.commit):
-            self.ledger.merged(intent.experiment, intent.commit)
-        else:
-            self.ledger.abandon_merge(intent.experiment, "rebase: the branch moved before the merge")
+        intent = Intent(
+            campaign=self.ledger.name,
+            experiment=experiment.id,
+            parent=head,
+            commit=commit,
+            source_sha256=measurement.hashes.source,
+        )
+        self.ledger.intend_merge(verdict, intent.sealed(self.seal))
 
 
 def message(experiment: Experiment, verdict: Verdict, measurement: Measurement, history: str) -> str:
