@@ -5,6 +5,7 @@ A merge is: intent in Redis, then the ref in git, then `merged` in Redis. The ar
 
 from collections.abc import Callable
 
+import failpoint
 from ledger.champion import Champion
 from ledger.intent import Intent, Seal
 from ledger.store import Ledger
@@ -48,13 +49,16 @@ class Arbiter:
         experiment = self.ledger.next_scored()
         if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
             self.ledger.rebase(experiment.id, "rebase: champion moved")
+            failpoint.reach("arbiter.rebased")
             return True
         if self.ledger.champion_commit() != head:
             # The start, or a commit that somebody else put on the branch: nothing can be judged until it is measured.
             self.measure_as_it_stands(head)
+            failpoint.reach("arbiter.baseline_asked")
             return False
         if experiment is None:
             return False
+        failpoint.reach("arbiter.read")
         self.judge(experiment, head)
         return True
 
@@ -79,14 +83,17 @@ class Arbiter:
         verdict = self.rule([m for m in self.ledger.champion_score() if self.complaint(m) is None], measurement)
         if (complaint := self.complaint(measurement)) is not None:
             verdict = verdict.model_copy(update={"merge": False, "reason": f"its receipt does not count: {complaint}"})
+        failpoint.reach("arbiter.judged")
         if not verdict.merge:
             self.ledger.discard(experiment.id, verdict)
+            failpoint.reach("arbiter.discarded")
             return
         if measurement.audit is None or measurement.audit.level != "full":
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         text = message(experiment, verdict, measurement, self.ledger.head())
         commit = self.champion.prepare(head, candidate.source, text)
+        failpoint.reach("arbiter.prepared")
         # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
         if len(hashes) > 1:
@@ -101,6 +108,7 @@ class Arbiter:
             source_sha256=measurement.hashes.source,
         )
         self.ledger.intend_merge(verdict, intent.sealed(self.seal))
+        failpoint.reach("arbiter.intended")
 
 
 def message(experiment: Experiment, verdict: Verdict, measurement: Measurement, history: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import failpoint
 from records import BadInput, HostFault, MissingComponent
 
 AUTHOR = "autoresearch-org"
@@ -173,9 +174,13 @@ class Champion:
     def prepare(self, parent: str, source: str, message: str) -> str:
         """A commit above `parent` whose tree differs in nothing but train.py, on no branch yet. Returns it."""
         blob = self.must("hash-object", "-w", "-t", "blob", "--stdin", given=source.encode()).decode().strip()
+        failpoint.reach("git.blob_written")
         tree = self.must("mktree", "-z", "--missing", given=self.tree_with(parent, blob)).decode().strip()
+        failpoint.reach("git.tree_written")
         text = message.replace("\0", "").encode()
-        return self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        commit = self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        failpoint.reach("git.commit_written")
+        return commit
 
     def tree_with(self, parent: str, blob: str) -> bytes:
         """Entries of the parent's tree, for mktree, with train.py replaced."""
@@ -198,7 +203,9 @@ class Champion:
 
     def swap(self, old: str, new: str) -> bool:
         """Compare-and-swap of the ref; an empty `old` means that it must not exist."""
+        failpoint.reach("git.ref_moving")
         done = self.git("update-ref", "--no-deref", "--create-reflog", "-m", "autoresearch-org", self.ref, new, old)
+        failpoint.reach("git.ref_moved")
         if done.code == 0:
             return True
         if (self.resolve(self.ref) or "") != old:

@@ -7,6 +7,7 @@ went elsewhere (the experiment starts over, and is measured again).
 
 from pydantic import ValidationError
 
+import failpoint
 from ledger.champion import Champion
 from ledger.intent import Intent, Seal
 from ledger.lease import Keeper, renew
@@ -49,28 +50,37 @@ class Relay:
 
     def deliver(self, experiment: str, text: str) -> None:
         """Bring one entry of the outbox to its end, wherever the last relay left it."""
+        failpoint.reach("relay.read")
         lease = self.keeper.lease
         intent = self.read(experiment, text)
         if intent is None:
-            self.ledger.abandon_merge(experiment, lease, "its intent is not one that this lab's arbiter sealed")
+            self.abandon(experiment, "its intent is not one that this lab's arbiter sealed")
             return
         # The branch may have gone on from our commit, by somebody else's hand, before we could say `merged`.
         if not self.champion.contains(intent.commit):
-            if (wrong := self.champion.mismatch(intent.parent, intent.commit, intent.source_sha256)) is not None:
-                self.ledger.abandon_merge(
-                    experiment, lease, f"rebase: what would land is not what was measured: {wrong}"
-                )
+            if (wrong := self.wrong(intent)) is not None:
+                self.abandon(experiment, f"rebase: what would land is not what was measured: {wrong}")
                 return
-            # A relay that slept past its lease stops here. One that falls asleep after this line finds that the branch has moved.
+            failpoint.reach("relay.checked")
+            # A relay that slept past its lease stops here; one that falls asleep after this line finds that the branch moved.
             renew(self.keeper.client, lease, self.keeper.ttl_s)
+            failpoint.reach("relay.renewed")
             if not self.champion.land(intent.parent, intent.commit):
-                self.ledger.abandon_merge(experiment, lease, "rebase: the branch moved before the merge")
+                self.abandon(experiment, "rebase: the branch moved before the merge")
                 return
-        if (wrong := self.champion.mismatch(intent.parent, intent.commit, intent.source_sha256)) is not None:
-            raise HostFault(
-                f"{intent.commit[:10]} on {self.champion.branch} is not what was measured ({wrong}): look at `git fsck`"
-            )
+            failpoint.reach("relay.landed")
+        if (wrong := self.wrong(intent)) is not None:
+            raise HostFault(f"{self.champion.branch} is not what was measured ({wrong}): look at `git fsck`")
+        failpoint.reach("relay.verified")
         self.ledger.merged(intent.experiment, lease, intent.commit, text)
+        failpoint.reach("relay.merged")
+
+    def wrong(self, intent: Intent) -> str | None:
+        return self.champion.mismatch(intent.parent, intent.commit, intent.source_sha256)
+
+    def abandon(self, experiment: str, note: str) -> None:
+        self.ledger.abandon_merge(experiment, self.keeper.lease, note)
+        failpoint.reach("relay.abandoned")
 
     def read(self, experiment: str, text: str) -> Intent | None:
         """The intent, if the arbiter of this campaign sealed it for this experiment."""

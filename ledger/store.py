@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
 
+import failpoint
 from ledger import scripts
 from ledger.intent import Intent
 from ledger.lease import Lease
@@ -355,6 +356,7 @@ class Ledger:
         lines: list[str] = []
         for id in [int(id) for id in self.client.zrange(self.state_key(State.CLAIMED), 0, -1)]:
             self.release(id)
+            failpoint.reach("launcher.released")
             lines.append(f"#{id} was being written when the last launcher ended: proposed again")
         return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
 
