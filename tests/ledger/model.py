@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ledger import StaleFence, WrongState
+from ledger.intent import Intent
 from ledger.lease import Lease, LeaseHeld, LeaseLost
 from ledger.store import MAX_REBASES
 from records import (
@@ -49,7 +50,8 @@ class Model:
         self.owners: dict[str, int] = {}
         self.baselines: dict[str, int] = {}
         self.champion: str | None = None
-        self.open_intent: tuple[int, str, str] | None = None
+        self.sealed: dict[str, str] = {}
+        """What is in the outbox."""
         self.leases: dict[str, Lease] = {}
         self.fences: dict[str, int] = {}
 
@@ -81,8 +83,8 @@ class Model:
     def champion_commit(self) -> str | None:
         return self.champion
 
-    def intent(self) -> tuple[int, str, str] | None:
-        return self.open_intent
+    def outbox(self) -> dict[str, str]:
+        return dict(self.sealed)
 
     # ---- leases ------------------------------------------------------------------------------------------------------
 
@@ -203,27 +205,33 @@ class Model:
     def rebase(self, id: int, note: str) -> None:
         self.send_back(self.row(id, State.SCORED))
 
-    def abandon_merge(self, id: int, note: str) -> None:
-        row = self.row(id, State.MERGING)
-        self.open_intent = None
-        self.send_back(row)
-
     @staticmethod
     def send_back(row: Row) -> None:
         row.rebases += 1
         row.state = State.STALE if row.rebases > MAX_REBASES else State.PROPOSED
 
-    def intend_merge(self, id: int, verdict: Verdict, parent: str, commit: str) -> None:
-        row = self.row(id, State.SCORED)
-        if self.open_intent is not None or self.champion != parent:
+    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+        row = self.row(intent.experiment, State.SCORED)
+        if self.sealed or self.champion != intent.parent:
             raise WrongState
-        row.state, self.open_intent = State.MERGING, (id, parent, commit)
+        row.state, self.sealed[str(intent.experiment)] = State.MERGING, intent.model_dump_json()
 
-    def merged(self, id: int, commit: str) -> None:
+    def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
+        if not self.current(lease):
+            raise StaleFence
         row = self.row(id, State.MERGING)
-        if self.open_intent is None or self.open_intent[::2] != (id, commit):
+        if self.sealed.get(str(id)) != text:
             raise WrongState
-        row.state, row.commit, self.champion, self.open_intent = State.MERGED, commit, commit, None
+        del self.sealed[str(id)]
+        row.state, row.commit, self.champion = State.MERGED, commit, commit
+
+    def abandon_merge(self, id: int | str, lease: Lease, note: str) -> None:
+        if not self.current(lease):
+            raise StaleFence
+        if str(id) not in self.sealed:
+            raise WrongState
+        del self.sealed[str(id)]
+        self.send_back(self.row(int(id), State.MERGING))
 
 
 def outcome(act: Callable[[], Any]) -> Any:

@@ -5,6 +5,7 @@ arrive twice or its answer be lost. The server, git and the code of ledger/ are 
 """
 
 import hashlib
+import os
 import random
 import subprocess
 import threading
@@ -21,24 +22,27 @@ import redis
 from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import AUTHOR, EMAIL, Champion, Done
-from ledger.lease import Lease, acquire, release, renew
+from ledger.lease import Keeper, Lease, acquire, release, renew
+from ledger.relay import Relay, relay_lease
 from ledger.verdict import keep_if_lower
 from records import FailureKind, Measurement, Refusal
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
 from tests.ledger.model import Model, outcome, reduced
-from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, scored
+from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, scored, sha256_of
 
+MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
+"""A disk would only make them slow: what is killed here are processes, never the kernel."""
 BUDGET = 1000
 TTL_S = 600.0
 """Longer than any schedule: a lease ends when the schedule says so."""
 MODELLED = (
     *("propose", "propose_baseline", "claim", "release", "code", "refuse", "next_coded", "review"),
-    *("take", "record", "requeue_orphans", "next_scored", "intent", "discard", "rebase", "intend_merge", "merged"),
+    *("take", "record", "requeue_orphans", "next_scored", "outbox", "discard", "rebase", "intend_merge", "merged"),
     *("abandon_merge", "champion_commit"),
 )
 """Calls of a ledger that the model makes too."""
 UNMODELLED = ("champion_score", "head", "note")
-GIT = ("head", "source", "landed_source_sha256", "contains", "prepare", "land")
+GIT = ("head", "source", "landed_source_sha256", "contains", "mismatch", "prepare", "land")
 
 
 THREADS = ThreadPoolExecutor(max_workers=500)
@@ -138,7 +142,7 @@ class WatchedLedger(Ledger):
         if name == "record":
             self.acknowledged.results.append((args[0], args[2].run_id))
         if name == "merged":
-            self.acknowledged.merges.append((args[0], args[1]))
+            self.acknowledged.merges.append((args[0], args[2]))
 
 
 class Objects:
@@ -301,8 +305,13 @@ class Night:
 
     def expire(self, device: str) -> None:
         """What the server does when a lease has not been renewed in time."""
+        device = self.whole(device)
         self.model.expire(device)
         self.client.delete(f"autoresearch:lease:{device}")
+
+    def whole(self, device: str) -> str:
+        """Of locks each campaign has its own."""
+        return device if device in ("a", "b") else f"{device}/{self.campaign}"
 
     def commit_by_hand(self) -> None:
         head = self.champion.head()
@@ -325,14 +334,25 @@ class Night:
             self.expire(device)
         ledger = Ledger(self.client, self.campaign)
         ledger.recover()
-        arbiter = Arbiter(ledger, self.champion, keep_if_lower, signature)
+        keeper = HeldLease(self.client, acquire(self.client, relay_lease(self.campaign), "morning", TTL_S))
+        relay = Relay(ledger, self.champion, keeper, seal)
+        arbiter = Arbiter(ledger, self.champion, keep_if_lower, signature, seal)
         for _ in range(100):
-            if not arbiter.step():
+            if not (relay.step() or arbiter.step()):
                 return
         raise AssertionError("the arbiter does not come to an end")
 
+    def differences(self) -> list[str]:
+        """Where ledger and model part ways."""
+        ledger = Ledger(self.client, self.campaign)
+        stored = {e.id: (e.state, [m.run_id for m in e.measurements], e.commit) for e in ledger.experiments()}
+        expected = {id: (row.state, row.runs, row.commit) for id, row in self.model.rows.items()}
+        return [
+            f"{part} is in one of them only" for part in set(map(str, stored.items())) ^ set(map(str, expected.items()))
+        ]
+
     def complaints(self) -> list[str]:
-        """What the checker says, and where the ledger is not where the model is."""
+        """What the checker says."""
         ledger = Ledger(self.client, self.campaign)
         return complaints(ledger, self.champion, self.acknowledged, signature, BUDGET)
 
@@ -400,7 +420,7 @@ class Night:
         return found.model_copy(update={"audit": screened}) if 0.2 < whim < 0.25 else found
 
     def launcher(self, actor: Actor) -> None:
-        ledger, lock = self.ledger(actor), self.leased(actor, LOCK)
+        ledger, lock = self.ledger(actor), self.leased(actor, self.whole("launcher"))
         try:
             ledger.recover()
             while True:
@@ -410,7 +430,18 @@ class Night:
             raise
 
     def arbiter(self, actor: Actor) -> None:
-        Arbiter(self.ledger(actor), self.branch(actor), keep_if_lower, signature).step()
+        Arbiter(self.ledger(actor), self.branch(actor), keep_if_lower, signature, seal).step()
+
+    def relay(self, actor: Actor) -> None:
+        lease = self.leased(actor, relay_lease(self.campaign))
+        relay = Relay(self.ledger(actor), self.branch(actor), HeldLease(self.client, lease), seal)
+        try:
+            while True:
+                self.renewed(actor, lease)
+                relay.step()
+        except Refusal:
+            self.returned(actor, lease)
+            raise
 
     # ---- leases ------------------------------------------------------------------------------------------------------
 
@@ -429,13 +460,24 @@ class Night:
         actor.call(lambda: compare(self.model, "release_lease", lambda: release(self.client, lease), lease))
 
 
-LOCK = "launcher"
-DEVICES = ("a", "b", LOCK)
+DEVICES = ("a", "b", "launcher", "relay")
 SEATS = {
     **{"planner 1": 1, "planner 2": 1, "coder 1": 3, "coder 2": 3, "reviewer 1": 2, "reviewer 2": 2},
-    **{"runner a": 4, "runner b": 4, "launcher 1": 1, "launcher 2": 1, "arbiter": 12},
+    **{"runner a": 4, "runner b": 4, "launcher 1": 1, "launcher 2": 1, "arbiter": 8},
+    **{"relay 1": 7, "relay 2": 7},
 }
 """Calls of one task."""
+
+
+class HeldLease(Keeper):
+    """A lease that nobody renews: it ends when the schedule says so."""
+
+    def __init__(self, client: redis.Redis, lease: Lease):
+        self.client, self.lease, self.ttl_s = client, lease, TTL_S
+
+
+def seal(text: str) -> str:
+    return sha256_of(f"secret {text}")
 
 
 def signature(measurement: Measurement) -> str | None:
