@@ -3,6 +3,7 @@
 -- checks:  it is scored
 -- writes:  state, note, count; returns the new state
 local prefix, id, note, max_rebases = unpack(ARGV)
-local refused = refusal(prefix, id, 'scored')
+local rebases = call('HGET', prefix .. 'verdict:' .. id, 'rebases')
+local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
-return send_back(prefix, id, note, max_rebases)
+return send_back(prefix, id, from, turn, rebases, note, max_rebases)

@@ -58,7 +58,7 @@ def complaints(
 
 def history(ledger: Ledger) -> list[Event]:
     events: list[Event] = []
-    while page := ledger.events(after=events[-1].id if events else "-"):
+    while page := ledger.events(after=len(events)):
         events += page
     return events
 

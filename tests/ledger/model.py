@@ -7,10 +7,10 @@ for; of an experiment the answer is its id, of a lease its fence.
 from collections.abc import Callable
 from typing import Any
 
-from ledger import StaleFence, WrongState
+from ledger import AlreadyRecorded, StaleFence, WrongState
 from ledger.intent import Intent
 from ledger.lease import Lease, LeaseHeld, LeaseLost
-from ledger.store import MAX_REBASES
+from ledger.store import MAX_REBASES, result_key
 from records import (
     BadInput,
     Candidate,
@@ -49,6 +49,7 @@ class Model:
         self.rows: dict[int, Row] = {}
         self.owners: dict[str, int] = {}
         self.baselines: dict[str, int] = {}
+        self.results: set[str] = set()
         self.champion: str | None = None
         self.sealed: dict[str, str] = {}
         """What is in the outbox."""
@@ -119,8 +120,10 @@ class Model:
 
     def propose_baseline(self, candidate: Candidate) -> int:
         known = self.baselines.get(candidate.parent)
-        if known is not None and (self.rows[known].state != State.MERGED or self.champion == candidate.parent):
-            return known
+        if known is not None:
+            state, is_champion = self.rows[known].state, self.champion == candidate.parent
+            if state != State.DISCARDED and (state != State.MERGED or is_champion):
+                return known
         self.rows[id := len(self.rows) + 1] = row = Row(State.QUEUED, "baseline")
         row.parent, row.meaning = candidate.parent, candidate.meaning_sha256
         self.baselines[candidate.parent] = id
@@ -171,15 +174,16 @@ class Model:
         return None
 
     def record(self, id: int, lease: Lease, measurement: Measurement) -> None:
-        row = self.rows[id]
+        row, result = self.rows[id], result_key(measurement)
+        if result in self.results:
+            raise AlreadyRecorded
         if not self.current(lease) or row.state != State.RUNNING or row.lease != lease:
             raise StaleFence
         row.runs.append(measurement.run_id)
         row.lease = None
         if measurement.failure is None:
             row.state = State.SCORED
-            if row.lane == "baseline":
-                row.state, row.commit, self.champion = State.MERGED, row.parent, row.parent
+            self.results.add(result)
         elif measurement.failure.kind.ours:
             row.host_failures += 1
             row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
@@ -199,6 +203,12 @@ class Model:
 
     # ---- arbitration -------------------------------------------------------------------------------------------------
 
+    def crown(self, id: int, commit: str) -> None:
+        if self.baselines.get(commit) != id:
+            raise WrongState
+        row = self.row(id, State.SCORED)
+        row.state, row.commit, self.champion = State.MERGED, commit, commit
+
     def discard(self, id: int, verdict: Verdict) -> None:
         self.row(id, State.SCORED).state = State.DISCARDED
 
@@ -212,7 +222,7 @@ class Model:
 
     def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
         row = self.row(intent.experiment, State.SCORED)
-        if self.sealed or self.champion != intent.parent:
+        if self.sealed or row.commit is not None or self.champion != intent.parent:
             raise WrongState
         row.state, self.sealed[str(intent.experiment)] = State.MERGING, intent.model_dump_json()
 

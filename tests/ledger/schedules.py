@@ -19,7 +19,7 @@ from typing import Any
 
 import redis
 
-from ledger import Ledger
+from ledger import AlreadyRecorded, Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import AUTHOR, EMAIL, Champion, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
@@ -37,7 +37,18 @@ TTL_S = 600.0
 """Longer than any schedule: a lease ends when the schedule says so."""
 MODELLED = (
     *("propose", "propose_baseline", "claim", "release", "code", "refuse", "next_coded", "review"),
-    *("take", "record", "requeue_orphans", "next_scored", "outbox", "discard", "rebase", "intend_merge", "merged"),
+    *(
+        "take",
+        "record",
+        "requeue_orphans",
+        "next_scored",
+        "outbox",
+        "crown",
+        "discard",
+        "rebase",
+        "intend_merge",
+        "merged",
+    ),
     *("abandon_merge", "champion_commit"),
 )
 """Calls of a ledger that the model makes too."""
@@ -402,7 +413,8 @@ class Night:
                 self.renewed(actor, lease)
                 if (taken := ledger.take(lease, branch.head())) is not None:
                     assert taken.candidate is not None
-                    ledger.record(taken.id, lease, self.measured(taken.candidate.source, lease))
+                    with suppress(AlreadyRecorded):
+                        ledger.record(taken.id, lease, self.measured(taken.candidate.source, lease))
         except Refusal:
             self.returned(actor, lease)
             raise
@@ -417,7 +429,7 @@ class Night:
         found = scored(source, 1.0 - self.runs / 1000 if whim < 0.9 else 2.0, name)
         assert found.audit is not None
         screened = found.audit.model_copy(update={"level": "screen"})
-        return found.model_copy(update={"audit": screened}) if 0.2 < whim < 0.25 else found
+        return found.model_copy(update={"seed": self.runs, "audit": screened if 0.2 < whim < 0.25 else found.audit})
 
     def launcher(self, actor: Actor) -> None:
         ledger, lock = self.ledger(actor), self.leased(actor, self.whole("launcher"))

@@ -106,8 +106,9 @@ class Client:
                 if (taken := self.ledger.take(lease, self.champion.head())) is None:
                     continue
                 assert taken.candidate is not None
-                run = run_id(lease, self.unique())
-                self.ledger.record(taken.id, lease, scored(taken.candidate.source, 2.0 - time.time() / 1e10, run))
+                number = self.unique()
+                found = scored(taken.candidate.source, 2.0 - time.time() / 1e10, run_id(lease, number))
+                self.ledger.record(taken.id, lease, found.model_copy(update={"seed": number}))
 
     def arbiter(self) -> None:
         if not Arbiter(self.ledger, self.champion, keep_if_lower, signature, seal).step():
