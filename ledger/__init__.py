@@ -5,7 +5,7 @@ a process may die between any two lines: a transition has happened or it has not
 """
 
 from ledger.intent import Intent
-from ledger.scripts import Quarantined, StaleFence, WrongState
+from ledger.scripts import AlreadyRecorded, Quarantined, StaleFence, WrongState
 from ledger.store import Ledger, Running, Spent
 
-__all__ = ["Intent", "Ledger", "Quarantined", "Running", "Spent", "StaleFence", "WrongState"]
+__all__ = ["AlreadyRecorded", "Intent", "Ledger", "Quarantined", "Running", "Spent", "StaleFence", "WrongState"]

@@ -2,13 +2,14 @@
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import redis
 
 import failpoint
-from ledger import Ledger, Quarantined
+from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
 from ledger.verdict import Rule, may_merge
@@ -95,7 +96,8 @@ class Runner:
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
             quarantine(self.ledger.client, self.keeper.lease, left)
             failpoint.reach("runner.quarantined")
-        self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        with suppress(AlreadyRecorded):  # its answer was lost on the way
+            self.ledger.record(experiment.id, self.keeper.lease, measurement)
         failpoint.reach("runner.recorded")
         if left is not None:
             raise Quarantined(left)

@@ -1,17 +1,19 @@
 -- The branch stands at the merge: merging -> merged.
 -- inputs:  prefix, id, fence, holder, commit, intent (JSON)
--- checks:  the relay's lease is current; it is merging; its entry in the outbox is this intent
+-- checks:  its entry in the outbox is this intent; the relay's lease is current; the experiment is merging
 -- writes:  the champion, the commit, the state; takes the entry out of the outbox
 local prefix, id, fence, holder, commit, intent = unpack(ARGV)
+local outbox = prefix .. 'outbox'
+local intended = call('HGET', outbox, id)
 local stale = stale_relay(prefix, fence, holder)
 if stale then return stale end
-local refused = refusal(prefix, id, 'merging')
+local refused, from, turn = refusal(prefix, id, 'merging')
 if refused then return refused end
-local row, outbox = row_of(prefix, id), prefix .. 'outbox'
-if call('HGET', outbox, id) ~= intent then
+if intended ~= intent then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' has no open intent to merge ' .. commit)
 end
-call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id, 'val_bpb', call('HGET', row, 'val_bpb'))
+call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id)
 call('HDEL', outbox, id)
-call('HSET', row, 'commit', commit, 'note', '')
-move(prefix, id, 'merged', commit)
+call('HSET', prefix .. 'verdict:' .. id, 'commit', commit)
+call('HSET', row_of(prefix, id), 'note', '')
+move(prefix, id, from, 'merged', turn, commit)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -155,14 +156,13 @@ class ProcessPipeline(Pipeline):
         super().__init__(say)
         self.spares = spares
         self.orders = orders
-        self.sites: dict[str, Site] = {}
 
     def add(self, role: str, site: Site, count: int = 1) -> None:
-        self.sites[role] = site
-        self.chairs += [Chair(role, f"{role}-{i}", self.seat(role)) for i in range(count)]
+        self.site = site
+        self.chairs += [Chair(role, name, self.seat(role, name)) for name in (f"{role}-{i}" for i in range(count))]
 
-    def seat(self, role: str) -> Actor:
-        return self.spares.take(role, self.sites[role], self.orders.get(role, ""))
+    def seat(self, role: str, name: str) -> Actor:
+        return self.spares.take(role, replace(self.site, seat=name), self.orders.get(role, ""))
 
     def advance(self, may_step: Callable[[str], bool], timeout_s: float = 0.1) -> None:
         for chair in [chair for chair in self.chairs if chair not in self.pending.values()]:
@@ -180,7 +180,7 @@ class ProcessPipeline(Pipeline):
             kind, said = reference.recv()
         except (EOFError, OSError):
             os.waitpid(chair.actor.pid, 0)
-            chair.actor = self.seat(chair.role)
+            chair.actor = self.seat(chair.role, chair.name)
             self.count_failure(chair, "its process died and is restarted")
             return
         if kind == "mending":
@@ -326,7 +326,7 @@ class Campaign:
         path = self.root / ".autoresearch" / "redis" / "redis.sock"
         with suppress(redis.RedisError), redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
             for name in Ledger.campaigns(client):
-                self.seen += Ledger(client, name).events(after=self.seen[-1].id if self.seen else "-")
+                self.seen += Ledger(client, name).events(after=self.seen[-1].id if self.seen else 0)
 
     def over(self) -> bool:
         with self.opened() as ledger:
