@@ -49,6 +49,7 @@ class Arbiter:
         experiment = self.ledger.next_scored()
         if experiment is not None and experiment.lane == "baseline":
             self.crown(experiment)
+            failpoint.reach("arbiter.crowned")
             return True
         if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
             self.ledger.rebase(experiment.id, "rebase: champion moved")

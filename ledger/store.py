@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
@@ -159,6 +159,14 @@ class Ledger:
     def claim(self, worker: str) -> Experiment | None:
         """The oldest idea, now this worker's: proposed → claimed. A claim left for CLAIM_PATIENCE_S is given again."""
         return self.found(self.run("claim", worker, round(CLAIM_PATIENCE_S * 1000)))
+
+    def take_back(self, worker: str) -> None:
+        """claimed → proposed for whatever a dead worker of this name held."""
+        ids = [int(id) for id in self.reader.zrange(self.state_key(State.CLAIMED), 0, -1)]
+        for id, owner in zip(ids, self.read(ids, lambda id, pipe: pipe.hget(self.row_key(id), "worker")), strict=True):
+            if owner == worker:
+                with suppress(scripts.WrongState):  # somebody else was faster
+                    self.release(id)
 
     def release(self, id: int) -> None:
         """claimed → proposed: the worker gives up the task, not the idea."""

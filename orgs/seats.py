@@ -52,6 +52,8 @@ class Site:
     budget_s: float
     ledger_weakness: str | None = None
     """How the Redis could lose what it acknowledges, if that was allowed."""
+    seat: str = ""
+    """Name of the actor's seat, such as `coder-0`: no other living process has it."""
 
     @property
     def lab(self) -> Lab:
@@ -82,8 +84,10 @@ def build_planner(site: Site, stack: ExitStack) -> Worker:
 
 
 def build_coder(site: Site, stack: ExitStack) -> Worker:
-    role = site.root / site.org.roles.coder.file
-    return Coder(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
+    """Gives back first what a dead predecessor in this seat was writing."""
+    role, ledger = site.root / site.org.roles.coder.file, site.ledger()
+    ledger.take_back(site.seat)
+    return Coder(ledger, site.champion(), site.root, profile=profile_of(site), role=role, worker=site.seat)
 
 
 def build_reviewer(site: Site, stack: ExitStack) -> Worker:

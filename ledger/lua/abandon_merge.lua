@@ -5,10 +5,10 @@
 -- writes:  takes the entry out of the outbox; state, note, count of the experiment; an event in any case
 local prefix, id, fence, holder, note, max_rebases = unpack(ARGV)
 local outbox = prefix .. 'outbox'
-local entered = call('HEXISTS', outbox, id)
+local intended = call('HEXISTS', outbox, id) == 1
 local stale = stale_relay(prefix, fence, holder)
 if stale then return stale end
-if entered == 0 then
+if not intended then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' has no open intent to merge')
 end
 local refused, from, turn = refusal(prefix, id, 'merging')
@@ -16,5 +16,5 @@ call('HDEL', outbox, id)
 if refused then
   note_event(prefix, '', 'intent dropped', '#' .. id .. ': ' .. note)
 else
-  send_back(prefix, id, from, turn, call('HGET', prefix .. 'verdict:' .. id, 'rebases'), note, max_rebases)
+  send_back(prefix, id, from, turn, note, max_rebases)
 end

@@ -1,15 +1,15 @@
 -- The branch stands at the merge: merging -> merged.
 -- inputs:  prefix, id, fence, holder, commit, intent (JSON)
--- checks:  the relay's lease is current; its entry in the outbox is this intent; it is merging
+-- checks:  its entry in the outbox is this intent; the relay's lease is current; the experiment is merging
 -- writes:  the champion, the commit, the state; takes the entry out of the outbox
 local prefix, id, fence, holder, commit, intent = unpack(ARGV)
 local outbox = prefix .. 'outbox'
-local entry = call('HGET', outbox, id)
+local intended = call('HGET', outbox, id)
 local stale = stale_relay(prefix, fence, holder)
 if stale then return stale end
 local refused, from, turn = refusal(prefix, id, 'merging')
 if refused then return refused end
-if entry ~= intent then
+if intended ~= intent then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' has no open intent to merge ' .. commit)
 end
 call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id)

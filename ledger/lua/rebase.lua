@@ -3,7 +3,6 @@
 -- checks:  it is scored
 -- writes:  state, note, count; returns the new state
 local prefix, id, note, max_rebases = unpack(ARGV)
-local rebases = call('HGET', prefix .. 'verdict:' .. id, 'rebases')
 local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
-return send_back(prefix, id, from, turn, rebases, note, max_rebases)
+return send_back(prefix, id, from, turn, note, max_rebases)

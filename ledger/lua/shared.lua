@@ -6,8 +6,8 @@
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
 --   arbiter  verdict:<id>      hash: verdict, commit, rebases               champion  hash: commit, experiment
---            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed Intent
---            lane:baseline     sorted set: ids of all baselines
+--            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
+--            lane:baseline     sorted set: ids of all baselines                        Intent
 --   all      state:<state>     sorted set: ids by turn; who may write it    updated   sorted set: id by its last change
 --                              follows from the state
 --            ids               last experiment id                           events    list of JSON, only ever appended to: each
@@ -92,12 +92,10 @@ local function stale_relay(prefix, fence, holder)
   end
 end
 
--- A measured experiment starts over: -> proposed, or -> stale. rebases: how often it did so before. Returns the new state.
-local function send_back(prefix, id, from, turn, rebases, note, max_rebases)
+-- A measured experiment starts over: -> proposed, or -> stale. Returns the new state.
+local function send_back(prefix, id, from, turn, note, max_rebases)
   local verdict, to = prefix .. 'verdict:' .. id, 'proposed'
-  rebases = (rebases or 0) + 1
-  if rebases > tonumber(max_rebases) then to = 'stale' end
-  call('HSET', verdict, 'rebases', rebases)
+  if call('HINCRBY', verdict, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
   call('HDEL', verdict, 'verdict')
   call('HSET', row_of(prefix, id), 'note', note)
   move(prefix, id, from, to, turn, note)

@@ -194,7 +194,7 @@ def test_a_baseline_that_is_not_the_program_of_its_commit_is_no_champion(
     champion = Champion(Repository(tmp_path / "lab").root, "night")
     start, ledger = champion.start(START), Ledger(client, "night")
     ledger.create(campaign("night", start))
-    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint)
+    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal)
     arbiter.step()
     assert ledger.take(lease, start) is not None
     client.hset(ledger.row_key(1), "candidate", program("LR = 99\n", start).model_dump_json())
