@@ -125,108 +125,13 @@ class Schedule(RuleBasedStateMachine):
         self.fragile = False
         self.site.kill_server()
 
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule(ending=st.sampled_from(ENDINGS))
-    def record(self, ending: FailureKind | None) -> None:
-        id = self.oldest(State.RUNNING)
-        assert id is not None
-        row = self.rows[id]
-        assert row.source is not None
-        measurement = scored(row.source, 0.9) if ending is None else failed(row.source, ending)
-        self.ledger.record(id, self.lease, measurement)
-        row.runs += 1
-        if ending is None:
-            row.state = State.SCORED
-        elif ending.ours:
-            row.host_failures += 1
-            row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
-        else:
-            row.state = State.INVALID if ending == FailureKind.INVALID else State.CRASHED
-
-    @precondition(lambda self: not self.has(State.CLAIMED) and not self.has(State.CODED))
-    @rule(source=SOURCES, ending=st.sampled_from([None, FailureKind.ENGINE_LOST]))
-    def bring_the_oldest_idea_to_its_end(self, source: str, ending: FailureKind | None) -> None:
-        """Many steps at once, so that schedules come to the merges and rebases behind them."""
-        self.claim()
-        if self.has(State.CLAIMED):
-            self.code(source)
-        if self.has(State.CODED):
-            self.review(True)
-        if not self.has(State.RUNNING):
-            self.take()
-        if self.has(State.RUNNING):
-            self.record(ending)
-
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule()
-    def runner_dies(self) -> None:
-        id, before = self.oldest(State.RUNNING), self.lease
-        assert id is not None
-        release(self.client, before)
-        self.lease = acquire(self.client, "cpu", "runner", 600.0)
-        with pytest.raises(StaleFence):
-            self.ledger.record(id, before, scored("late", 0.1))
-        assert self.ledger.requeue_orphans() == [id]
-        self.rows[id].state = State.QUEUED
-
-    @rule()
-    def launcher_comes_back(self) -> None:
-        self.ledger.recover()
-        for row in self.rows.values():
-            if row.state == State.CLAIMED:
-                row.state = State.PROPOSED
-
-    @precondition(lambda self: self.has(State.SCORED))
-    @rule(better=st.booleans())
-    def judge(self, better: bool) -> None:
-        scored_row = self.ledger.next_scored()
-        assert scored_row is not None and scored_row.id == self.oldest(State.SCORED)
-        id, row = scored_row.id, self.rows[scored_row.id]
-        if row.lane == "baseline":
-            self.ledger.crown(id, BASE)
-            row.state, self.champion = State.MERGED, BASE
-        elif row.parent != self.head:
-            self.rebase()
-        elif better and self.champion == self.head and not self.has(State.MERGING):
-            self.org.intend(id, VERDICT, f"commit-{self.landed + 1}", self.head)
-            row.state = State.MERGING
-        elif not better:
-            self.ledger.discard(id, VERDICT)
-            row.state = State.DISCARDED
-
-    @precondition(lambda self: self.has(State.SCORED))
-    @rule()
-    def rebase(self) -> None:
-        id = self.oldest(State.SCORED)
-        assert id is not None
-        if self.rows[id].lane == "baseline":
-            return
-        self.ledger.rebase(id, "champion moved")
-        self.rows[id].send_back()
-
-    @precondition(lambda self: self.has(State.MERGING))
-    @rule(lands=st.booleans())
-    def finish(self, lands: bool) -> None:
-        ((experiment, text),) = self.ledger.outbox().items()
-        id, commit = int(experiment), Intent.model_validate_json(text).commit
-        assert id == self.oldest(State.MERGING)
-        if lands:
-            self.ledger.merged(id, self.relay, commit, text)
-            self.rows[id].state = State.MERGED
-            self.head = self.champion = commit
-            self.landed += 1
-        else:
-            self.ledger.abandon_merge(id, self.relay, "the branch moved")
-            self.rows[id].send_back()
-
-    @invariant()
-    def every_row_stands_where_the_model_says(self) -> None:
-        stored = {row.id: row for row in self.ledger.experiments()}
-        assert {id: row.state for id, row in stored.items()} == {id: row.state for id, row in self.rows.items()}
-        assert {id: len(row.measurements) for id, row in stored.items()} == {id: r.runs for id, r in self.rows.items()}
-        assert self.ledger.champion_commit() == self.champion
-        commits = [row.commit for row in stored.values() if row.commit is not None]
-        assert len(commits) == len(set(commits)) == self.landed + (self.champion is not None)
+    def teardown(self) -> None:
+        """The next morning nothing is lost and nothing doubled."""
+        if hasattr(self, "night"):
+            self.night.end()
+            assert self.night.differences() == []
+            self.night.settle()
+            assert self.night.complaints() == []
 
 
 def run_schedules(folder: Path, number: int, luck: int) -> None:
