@@ -45,17 +45,19 @@ class Arbiter:
         """Judge the oldest scored experiment; False when there was none, or while a merge is under way."""
         if self.ledger.outbox():
             return False
-        head = self.champion.head()
+        # In this order: the champion may be left behind by the branch, but is never ahead of it. An arbiter that falls asleep
+        # between the two may take a merge for somebody else's commit; the ledger knows better.
+        champion, head = self.ledger.champion_commit(), self.champion.head()
         experiment = self.ledger.next_scored()
         if experiment is not None and experiment.lane == "baseline":
-            self.crown(experiment)
+            self.crown(experiment, head)
             failpoint.reach("arbiter.crowned")
             return True
         if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
             self.ledger.rebase(experiment.id, "rebase: champion moved")
             failpoint.reach("arbiter.rebased")
             return True
-        if self.ledger.champion_commit() != head:
+        if champion != head:
             # The start, or a commit that somebody else put on the branch: nothing can be judged until it is measured.
             self.measure_as_it_stands(head)
             failpoint.reach("arbiter.baseline_asked")
@@ -80,15 +82,18 @@ class Arbiter:
             )
         )
 
-    def crown(self, baseline: Experiment) -> None:
-        """Make a measured baseline the champion, if what was measured is what its commit has."""
+    def crown(self, baseline: Experiment, head: str) -> None:
+        """Make a measured baseline the champion, if its commit still is the head, and has what was measured."""
         candidate, measurement = baseline.candidate, baseline.measurements[-1]
         assert candidate is not None, "a baseline has a candidate"
-        if measurement.hashes.source == self.champion.landed_source_sha256(candidate.parent):
-            self.ledger.crown(baseline.id, candidate.parent)
-        else:
+        if candidate.parent != head:
+            reason = "the branch moved on before its commit was measured"
+        elif measurement.hashes.source != self.champion.landed_source_sha256(head):
             reason = "what was measured is not the program of the commit"
-            self.ledger.discard(baseline.id, Verdict(merge=False, rule="baseline", champion_bpb=None, candidate_bpb=measurement.val_bpb, reason=reason))  # fmt: skip
+        else:
+            self.ledger.crown(baseline.id, head)
+            return
+        self.ledger.discard(baseline.id, Verdict(merge=False, rule="baseline", champion_bpb=None, candidate_bpb=measurement.val_bpb, reason=reason))  # fmt: skip
 
     def judge(self, experiment: Experiment, head: str) -> None:
         """Discard the experiment, or have it landed on the champion."""

@@ -150,7 +150,8 @@ class Ledger:
     def propose_baseline(self, candidate: Candidate) -> int:
         """Queue the train.py of commit `candidate.parent` as it stands. With a score, `crown` makes that commit the champion.
 
-        Idempotent: a commit that has a baseline already is not queued again, unless the branch was set back to it.
+        Idempotent: a commit that is the champion or has a baseline is not queued again, unless the branch was set back to it.
+        Raises WrongState while a merge is under way: the branch may be where it is because of that.
         """
         hypothesis = Hypothesis(title="baseline", change="none: the starting point", category="baseline")
         program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
