@@ -22,6 +22,8 @@ class Acknowledged(NamedTuple):
     """Experiment and run."""
     merges: list[tuple[int, str]]
     """Experiment and commit."""
+    by_hand: list[str]
+    """Commits that a person put on the branch."""
 
 
 class Evidence(NamedTuple):
@@ -49,11 +51,14 @@ def complaints(
     budget: int,
 ) -> list[str]:
     """Everything that is not as promised; empty for a good campaign."""
+    found = [line for look in LOOKS for line in look(gather(ledger, champion, acknowledged, budget))]
+    return found + [f"{c.name}: {line}" for c in inspect(ledger, champion, signature) for line in c.complaints]
+
+
+def gather(ledger: Ledger, champion: Champion, acknowledged: Acknowledged, budget: int) -> Evidence:
     base = ledger.campaign().base
     experiments = {e.id: e for e in ledger.experiments()}
-    evidence = Evidence(base, experiments, history(ledger), champion.since(base), acknowledged, budget)
-    found = [line for look in LOOKS for line in look(evidence)]
-    return found + [f"{c.name}: {line}" for c in inspect(ledger, champion, signature) for line in c.complaints]
+    return Evidence(base, experiments, history(ledger), champion.since(base), acknowledged, budget)
 
 
 def history(ledger: Ledger) -> list[Event]:
@@ -102,7 +107,7 @@ def acknowledged_results(evidence: Evidence) -> Iterator[str]:
 
 
 def acknowledged_merges(evidence: Evidence) -> Iterator[str]:
-    """Every merge that was confirmed is in its row and on the branch."""
+    """Every merge that was confirmed is in its row and on the branch, and so is what people put there."""
     on_branch = {commit.id for commit in evidence.commits}
     for id, commit in evidence.acknowledged.merges:
         experiment = evidence.experiments.get(id)
@@ -110,6 +115,8 @@ def acknowledged_merges(evidence: Evidence) -> Iterator[str]:
             yield f"#{id} was merged as {commit}, and its row does not say so"
         if commit not in on_branch:
             yield f"#{id} was merged as {commit}, which is not on the branch"
+    lost = set(evidence.acknowledged.by_hand) - on_branch
+    yield from (f"somebody's commit {commit} is no longer on the branch" for commit in lost)
 
 
 def fences(evidence: Evidence) -> Iterator[str]:

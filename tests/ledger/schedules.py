@@ -294,7 +294,7 @@ class Night:
         self.campaign = campaign
         self.random = random.Random(luck)
         self.model = Model()
-        self.acknowledged = Acknowledged([], [])
+        self.acknowledged = Acknowledged([], [], [])
         self.runs = 0
         self.sources: list[str] = []
         self.incarnations = 0
@@ -352,7 +352,9 @@ class Night:
 
     def commit_by_hand(self) -> None:
         head = self.champion.head()
-        assert self.champion.land(head, self.champion.prepare(head, self.new_source(), "by hand\n"))
+        commit = self.champion.prepare(head, self.new_source(), "by hand\n")
+        assert self.champion.land(head, commit)
+        self.acknowledged.by_hand.append(commit)
 
     def end(self) -> None:
         """Sleepers wake for the last time, and everybody is killed."""

@@ -36,7 +36,7 @@ class AttentiveLedger(Ledger):
 
     def __init__(self, client: redis.Redis, campaign: str):
         super().__init__(client, campaign)
-        self.acknowledged = Acknowledged([], [])
+        self.acknowledged = Acknowledged([], [], [])
 
     def record(self, id: int, lease: Lease, measurement: Measurement, *, max_attempts: int = 3) -> None:
         super().record(id, lease, measurement, max_attempts=max_attempts)
@@ -160,7 +160,7 @@ def test_64_clients_at_once_lose_and_double_nothing() -> None:
                 assert not any(client.done() for client in clients), [c.exception() for c in clients if c.done()]
             ledger.set_stop("enough")
             told = [client.result() for client in clients]
-        acknowledged = Acknowledged([r for a in told for r in a.results], [m for a in told for m in a.merges])
+        acknowledged = Acknowledged([r for a in told for r in a.results], [m for a in told for m in a.merges], [])
         assert complaints(ledger, champion, acknowledged, signature, 10**6) == []
         assert len(acknowledged.merges) >= MERGES
         print(Counter(e.state for e in ledger.experiments()), len(ledger.events(count=10**6)))

@@ -8,17 +8,19 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from ledger import Ledger
+from ledger import Ledger, scripts
+from ledger.champion import Champion
+from ledger.scripts import FOLDER
 from ledger.server import connect, start
 from records import State
 from tests.ledger.repository import START, Repository
@@ -135,7 +137,7 @@ class Schedule(RuleBasedStateMachine):
             assert self.night.complaints() == []
 
 
-def run_schedules(folder: Path, number: int, luck: int) -> None:
+def run_schedules(folder: Path, number: int, luck: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
     """Raises whatever the first schedule that goes wrong raises, made as short as it can be."""
     site = Site(folder)
     try:
@@ -144,6 +146,7 @@ def run_schedules(folder: Path, number: int, luck: int) -> None:
             settings=settings(
                 max_examples=number,
                 stateful_step_count=STEPS,
+                phases=phases,
                 deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),
@@ -197,3 +200,53 @@ def test_an_arbiter_that_slept_through_a_merge_does_not_set_the_champion_back(si
         assert [id for id, row in night.model.rows.items() if row.lane == "baseline"] == [1], (
             f"measured again, after {calls} calls"
         )
+
+
+# ---- would they notice? ----------------------------------------------------------------------------------------------
+
+
+def in_lua(words: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """A ledger whose transitions use these words in place of their own."""
+
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        def source(name: str) -> str:
+            return "\n".join([(FOLDER / "shared.lua").read_text(), words, (FOLDER / f"{name}.lua").read_text()])
+
+        monkeypatch.setattr(scripts, "source", source)
+
+    return plant
+
+
+def a_branch_that_is_set_without_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swap(champion: Champion, old: str, new: str) -> bool:
+        champion.must("update-ref", champion.ref, new)
+        return True
+
+    monkeypatch.setattr(Champion, "swap", swap)
+
+
+def a_server_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = Site.night
+
+    def forgetful(site: Site, luck: bytes) -> Night:
+        site.client.config_set("appendonly", "no")
+        return night(site, luck)
+
+    monkeypatch.setattr(Site, "night", forgetful)
+
+
+FAULTS = {
+    "a result counts whatever the lease": in_lua("lease_is_current = function() return true end"),
+    "a step needs no state": in_lua("refusal = function(prefix, id, state) return nil, state, id end"),
+    "nothing is written into the history": in_lua("note_event = function() end"),
+    "who leaves a state stays there too": in_lua("local real = move\nmove = function(prefix, id, from, ...) real(prefix, id, '', ...) end"),
+    "the branch is set without a look at it": a_branch_that_is_set_without_a_look_at_it,
+    "the server forgets": a_server_that_forgets,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_schedules_notice(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS[fault](monkeypatch)
+    with tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder, pytest.raises(Exception):  # noqa: B017
+        run_schedules(Path(folder) / "0", 300, 0, phases=[Phase.generate])
