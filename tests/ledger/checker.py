@@ -51,7 +51,8 @@ def complaints(
     budget: int,
 ) -> list[str]:
     """Everything that is not as promised; empty for a good campaign."""
-    found = [line for look in LOOKS for line in look(gather(ledger, champion, acknowledged, budget))]
+    evidence = gather(ledger, champion, acknowledged, budget)
+    found = [line for look in LOOKS for line in look(evidence)]
     return found + [f"{c.name}: {line}" for c in inspect(ledger, champion, signature) for line in c.complaints]
 
 

@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -335,10 +335,11 @@ class Night:
 
     def wake(self, calls: int) -> None:
         """Whoever has slept longest acts as if no time had passed, and is then found out."""
-        sleeper = self.sleepers.pop(0)
-        for _ in range(calls):
-            sleeper.advance()
-        sleeper.kill()
+        with ExitStack() as stack:
+            sleeper = self.sleepers.pop(0)
+            stack.callback(sleeper.kill)
+            for _ in range(calls):
+                sleeper.advance()
 
     def expire(self, device: str) -> None:
         """What the server does when a lease has not been renewed in time."""
@@ -358,12 +359,12 @@ class Night:
 
     def end(self) -> None:
         """Sleepers wake for the last time, and everybody is killed."""
-        try:
-            while self.sleepers:
-                self.wake(12)
-        finally:
+        with ExitStack() as stack:
             for actor in (*self.seats.values(), *self.sleepers):
-                actor.kill()
+                stack.callback(actor.kill)
+            for sleeper in self.sleepers:
+                for _ in range(12):
+                    sleeper.advance()
 
     # ---- the morning after -------------------------------------------------------------------------------------------
 
