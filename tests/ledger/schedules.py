@@ -7,11 +7,12 @@ arrive twice or its answer be lost. The server, git and the code of ledger/ are 
 import hashlib
 import os
 import random
+import re
 import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ import redis
 
 from ledger import AlreadyRecorded, Ledger
 from ledger.arbiter import Arbiter
-from ledger.champion import AUTHOR, EMAIL, Champion, Done
+from ledger.champion import AUTHOR, EMAIL, Champion, Commit, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
 from ledger.verdict import keep_if_lower
@@ -215,8 +216,29 @@ class QuickChampion(Champion):
             case ("diff-tree", *_, before, after):
                 changed = {name for name, _ in self.entries(before) ^ self.entries(after)}
                 return Done(0, b"\0".join(sorted(changed)), "")
+            case ("merge-base", "--is-ancestor", commit, name):
+                return Done(0 if commit in self.line(name) else 1, b"", "")
             case _:
                 return super().git(*arguments, given=given)
+
+    def line(self, name: str) -> Iterator[str]:
+        """A commit and its first parents."""
+        found = self.objects.read(name)
+        while found is not None:
+            yield found[0]
+            parents = re.findall(rb"^parent (.*)$", found[1].partition(b"\n\n")[0], re.MULTILINE)
+            found = self.objects.read(parents[0].decode()) if parents else None
+
+    def since(self, base: str) -> list[Commit]:
+        commits: list[Commit] = []
+        for id in self.line(self.ref):
+            if id == base:
+                break
+            head, _, message = self.content(id).decode().partition("\n\n")
+            parents = [line.removeprefix("parent ") for line in head.splitlines() if line.startswith("parent ")]
+            trailers = dict(line.split(": ", 1) for line in message.split("\n\n")[-1].splitlines() if ": " in line)
+            commits.append(Commit(id, parents, trailers))
+        return commits[::-1]
 
     def content(self, name: str) -> bytes:
         found = self.objects.read(name)

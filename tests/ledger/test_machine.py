@@ -28,7 +28,7 @@ from tests.ledger.samples import campaign
 from tests.ledger.schedules import DEVICES, MEMORY, SEATS, Night, Objects, QuickChampion
 
 WORKERS = 2
-SCHEDULES = int(os.environ.get("SCHEDULES", "2000"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "5000"))
 STEPS = 10
 WHO = st.sampled_from([*SEATS, *("arbiter", "relay 1", "relay 2", "runner a", "runner b") * 2])
 """Where a late call can do most harm."""
@@ -139,36 +139,53 @@ class Schedule(RuleBasedStateMachine):
             assert self.night.complaints() == []
 
 
-def run_schedules(folder: Path, number: int, luck: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
-    """Raises whatever the first schedule that goes wrong raises, made as short as it can be."""
+def run_schedules(folder: Path, number: int, luck: int, phases: Sequence[Phase] = tuple(Phase)) -> int:
+    """Raises whatever the first schedule that goes wrong raises, made as short as it can be.
+
+    Returns:
+        How many there were, `number` at least.
+    """
     site = Site(folder)
     try:
-        run_state_machine_as_test(
-            seed(luck)(type("Machine", (Schedule,), {"site": site})),
-            settings=settings(
-                max_examples=number,
-                stateful_step_count=STEPS,
-                phases=phases,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        while site.schedules < number:
+            luck += WORKERS
+            run_state_machine_as_test(
+                seed(luck)(type("Machine", (Schedule,), {"site": site})),
+                settings=settings(
+                    max_examples=min(250, number),
+                    stateful_step_count=STEPS,
+                    phases=phases,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        return site.schedules
     finally:
         site.close()
 
 
-def test_no_schedule_loses_or_doubles_anything() -> None:
+def run_side_by_side(number: int) -> int:
     """Half of them in each of two processes. Any luck must do; this one is the same every time."""
     with (
         tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder,
         ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool,
     ):
         parts = [
-            pool.submit(run_schedules, Path(folder) / str(luck), SCHEDULES // WORKERS, luck) for luck in range(WORKERS)
+            pool.submit(run_schedules, Path(folder) / str(luck), number // WORKERS, luck) for luck in range(WORKERS)
         ]
-        for part in parts:
-            part.result()
+        return sum(part.result() for part in parts)
+
+
+def test_no_schedule_loses_or_doubles_anything() -> None:
+    assert run_side_by_side(2000) >= 2000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_no_schedule_of_many_loses_or_doubles_anything() -> None:
+    """Run by name: pytest -m long tests/ledger/test_machine.py, with SCHEDULES=10000 in the environment for so many."""
+    assert run_side_by_side(SCHEDULES) >= SCHEDULES
 
 
 @pytest.fixture
