@@ -22,9 +22,15 @@
 local call = redis.call
 local QUARANTINE = 'autoresearch:quarantine'
 
+local clock
+
+-- The server's time, the same for all that a script does.
 local function now()
-  local time = call('TIME')
-  return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  if not clock then
+    local time = call('TIME')
+    clock = time[1] .. string.sub(1000000 + time[2], 2, 4)
+  end
+  return clock
 end
 
 local function row_of(prefix, id)
@@ -45,23 +51,23 @@ end
 
 -- SHA-1 of strings, each after its length; Redis has no other hash. ledger/inspection.py computes the same.
 local function hash_of(...)
-  local parts = {}
-  for i, text in ipairs({ ... }) do
-    text = tostring(text)
-    parts[i] = #text .. ':' .. text
-  end
+  local parts = { ... }
+  for i, text in ipairs(parts) do parts[i] = #text .. ':' .. text end
   return redis.sha1hex(table.concat(parts))
 end
 
 -- record: what of the row this event wrote (hypothesis, candidate, review, measurement, verdict), with its JSON.
+-- An entry is put together and taken apart by hand: every step waits for this, and cjson would double what it takes.
 local function note_event(prefix, id, kind, detail, record, json)
   local events = prefix .. 'events'
   local newest = call('LINDEX', events, -1)
-  local before = newest and cjson.decode(newest).hash or ''
+  local before = newest and string.match(newest, '"hash":"(%x+)"') or ''
   local at, digest = now(), json and redis.sha1hex(json) or ''
-  local hash = hash_of(before, at, id, kind, detail, record or '', digest)
-  call('RPUSH', events, cjson.encode({ at = at, experiment = tostring(id), kind = kind, detail = detail,
-    record = record or '', digest = digest, hash = hash }))
+  id, record = id .. '', record or ''
+  local hash = hash_of(before, at, id, kind, detail, record, digest)
+  call('RPUSH', events, '{"at":"' .. at .. '","experiment":"' .. id .. '","kind":' .. cjson.encode(kind)
+    .. ',"detail":' .. cjson.encode(detail) .. ',"record":"' .. record .. '","digest":"' .. digest
+    .. '","hash":"' .. hash .. '"}')
 end
 
 -- Puts an experiment into a state, with the turn given, and says so in the history. from: '' for a new one.
