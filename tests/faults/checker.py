@@ -22,7 +22,7 @@ def check(campaign: Campaign) -> None:
         assert ledger is not None
         champion = Champion(campaign.root, ledger.name)
         complaints = [c for check in inspect(ledger, champion, Key.of(campaign.root / ".autoresearch").complaint) for c in check.complaints]  # fmt: skip
-        assert complaints == [], campaign.log()
+        assert complaints == [], f"{complaints}\n{campaign.log()}"
         check_branch(ledger, champion)
         check_history(campaign, ledger)
         check_budget(ledger)
