@@ -285,6 +285,8 @@ class Ledger:
     def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
         """merging → merged: git has the commit, which is now the champion; the outbox has this text no longer.
 
+        One that comes again, for an experiment that is merging no longer, is taken out of the outbox and no more.
+
         Raises StaleFence when the relay's lease is over.
         """
         self.run("merged", id, lease.fence, lease.holder, commit, text)
