@@ -7,6 +7,7 @@ Openers hold a shared lock on a file; whoever closes last shuts the server down.
 import fcntl
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ START_TIMEOUT_S = 60.0
 """Loading the log of a long campaign takes seconds."""
 ANSWER_TIMEOUT_S = 30.0
 """A disk that syncs slowly takes seconds; a server silent for longer is gone."""
+FULL_BYTES = 2**20
+"""A disk with less has no room for what Redis writes at once."""
 OLDEST = (6, 2)
 SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 """With any other value, a server may lose a write that it has acknowledged."""
@@ -124,7 +127,7 @@ def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = Fa
 
     Raises:
         BadInput, MissingComponent: as `connect`; the ledger has another layout; the lab's path is too long for a socket.
-        HostFault: the embedded server did not start; quotes its log.
+        HostFault: the embedded server did not start (quotes its log), or its disk is full.
     """
     with ExitStack() as stack:
         url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
@@ -152,6 +155,11 @@ def embedded(folder: Path) -> Iterator[str]:
                 start(folder, socket)
         try:
             yield f"unix://{socket}"
+        except redis.ConnectionError:
+            if shutil.disk_usage(folder).free > FULL_BYTES:
+                raise
+            text = f"the disk of {folder} is full, so Redis stopped answering: make room"
+            raise HostFault(f"{text}; nothing is lost, the same command goes on") from None
         finally:
             with (folder / "start.lock").open("a") as stopping:
                 fcntl.flock(stopping, fcntl.LOCK_EX)

@@ -4,6 +4,7 @@ Launcher, seats, ledger, relay and git are those of a night. Two things are stoo
 forked processes, and the containers by a measurement that follows from the experiment's number.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -52,7 +53,7 @@ EXPERIMENTS = 3
 TTL_S = 1.5
 SPARES = 14
 LIVES = 8
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 Orders = dict[str, str]
 """Failpoints, as the environment variable has them, by the process that they are meant for."""
 
@@ -206,11 +207,13 @@ class ProcessPipeline(Pipeline):
 # ---- a launcher ------------------------------------------------------------------------------------------------------
 
 
-def play(lab: Path, orders: Orders) -> None:
+def play(lab: Path, orders: Orders, real: bool, jumpy: bool) -> None:
     """Life of a launcher: exits with the code that the command line would."""
     log = (lab / "launch.log").open("a", buffering=1)
     failpoint.arm("")  # not what the test process was started with
-    stand_in(lab)
+    stand_in(lab, real)
+    if jumpy:
+        jump()
     spares = Spares()
     failpoint.arm(orders.get("launcher", ""))
     orgs.launch.Pipeline = partial(ProcessPipeline, spares, orders)  # type: ignore[misc,assignment]
@@ -237,12 +240,13 @@ def pick(client: redis.Redis, org: OrgFile) -> str:
     return newest(client, org) if Ledger.campaigns(client) else new_name(client, org)
 
 
-def stand_in(lab: Path) -> None:
+def stand_in(lab: Path, real: bool) -> None:
     """In this process and those forked from it: no Ray, no containers, short leases, and a note of what Redis acknowledged."""
     orgs.launch.ray_session = lambda: nullcontext("none")  # type: ignore[assignment]
-    SandboxSettings.ready_engine = lambda *_: StandInEngine()  # type: ignore[assignment,method-assign,misc]
-    orgs.seats.Runner = StandInRunner  # type: ignore[misc]
-    orgs.seats.lift_quarantines = lift_all
+    if not real:
+        SandboxSettings.ready_engine = lambda *_: StandInEngine()  # type: ignore[assignment,method-assign,misc]
+        orgs.seats.Runner = StandInRunner  # type: ignore[misc]
+        orgs.seats.lift_quarantines = lift_all
     orgs.seats.LEASE_TTL_S = TTL_S
     orgs.launch.hold = partial(hold, ttl_s=TTL_S)  # type: ignore[assignment]
     orgs.pipeline.IDLE_S = 0.1
@@ -259,6 +263,12 @@ def stand_in(lab: Path) -> None:
     scripts.run = acknowledged
 
 
+def jump() -> None:
+    """From now on the wall clock of this process, and of those forked from it, is a day ahead and a day behind in turns."""
+    real, turns = time.time, itertools.cycle((86_400.0, -86_400.0))
+    time.time = lambda: real() + next(turns)
+
+
 # ---- the test's side -------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +280,11 @@ class Campaign:
         self.marks = root / "marks"
         self.marks.mkdir()
         self.orders: Orders = {}
+        self.experiments = EXPERIMENTS
+        self.real = False
+        """Measure in containers."""
+        self.jumpy = False
+        """Have every process's wall clock jump."""
         self.codes: list[int] = []
         self.seen: list[Event] = []
         """Events that a reader of the ledger has seen; what was seen must stay."""
@@ -285,7 +300,7 @@ class Campaign:
         return self.mark(mark)
 
     def start(self) -> BaseProcess:
-        launcher = FORK.Process(target=play, args=(self.root, dict(self.orders)))
+        launcher = FORK.Process(target=play, args=(self.root, dict(self.orders), self.real, self.jumpy))
         launcher.start()
         self.launchers.append(launcher)
         return launcher
