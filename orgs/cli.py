@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -686,6 +687,8 @@ def main() -> None:
         app()
     except Refusal as refusal:
         end(str(refusal), refusal.exit_code)
+    except NoPermissionError as error:
+        end(f"the ledger's Redis refuses this ({error}): if its users were changed, the next launch sets them right", 4)
     except RedisError as error:
         end(f"the ledger's Redis stopped answering ({error}); nothing is lost, the same command goes on", 4)
     except OSError as error:
