@@ -34,7 +34,8 @@ import orgs.runner
 import orgs.seats
 from ledger import Ledger, Quarantined, scripts
 from ledger.lease import hold, lift_quarantine, quarantines
-from ledger.server import open_redis
+from ledger.server import SOCKET, join, open_redis
+from ledger.users import Users, login
 from orgs.lab import Lab
 from orgs.launch import launch, new_name, newest
 from orgs.orgfile import OrgFile, SandboxSettings
@@ -338,8 +339,11 @@ class Campaign:
 
     def look(self) -> None:
         """Read what is new in the history, if Redis answers."""
-        path = self.root / ".autoresearch" / "redis" / "redis.sock"
-        with suppress(redis.RedisError), redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
+        folder = self.root / ".autoresearch" / "redis"
+        if not (folder / "users.json").exists():
+            return
+        url = login(f"unix://{folder / SOCKET}", "reader", Users.of(folder).passwords["reader"])
+        with suppress(redis.RedisError), join(url) as client:
             for name in Ledger.campaigns(client):
                 self.seen += Ledger(client, name).events(after=self.seen[-1].id if self.seen else 0)
 
