@@ -94,7 +94,10 @@ class StandInRunner(Runner):
 
 def lift_all(client: redis.Redis) -> list[str]:
     """Nothing uses the device any more."""
-    return [lift_quarantine(client, device) or device for device in quarantines(client)]
+    lifted = list(quarantines(client))
+    for device in lifted:
+        lift_quarantine(client, device)
+    return lifted
 
 
 # ---- Ray's stand-in --------------------------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ class ProcessPipeline(Pipeline):
         self.chairs += [Chair(role, name, self.seat(role, name)) for name in (f"{role}-{i}" for i in range(count))]
 
     def seat(self, role: str, name: str) -> Actor:
-        return self.spares.take(role, replace(self.site, seat=name), self.orders.get(role, ""))
+        return self.spares.take(role, replace(self.site.of(role), seat=name), self.orders.get(role, ""))
 
     def advance(self, may_step: Callable[[str], bool], timeout_s: float = 0.1) -> None:
         for chair in [chair for chair in self.chairs if chair not in self.pending.values()]:
@@ -217,7 +220,7 @@ def play(lab: Path, orders: Orders, real: bool, jumpy: bool) -> None:
         jump()
     spares = Spares()
     failpoint.arm(orders.get("launcher", ""))
-    orgs.launch.Pipeline = partial(ProcessPipeline, spares, orders)  # type: ignore[misc,assignment]
+    modules()[0].Pipeline = partial(ProcessPipeline, spares, orders)
     try:
         ended = launch(
             Lab.open(lab), lab / "orgs" / "tiny.toml", redis_url=None, console=Console(file=log, width=200), pick=pick
@@ -236,6 +239,10 @@ def play(lab: Path, orders: Orders, real: bool, jumpy: bool) -> None:
     os._exit(code)
 
 
+def modules() -> tuple[Any, Any, Any]:
+    return orgs.launch, orgs.seats, orgs.pipeline
+
+
 def pick(client: redis.Redis, org: OrgFile) -> str:
     """As `resume`, or as `launch` where nothing was begun."""
     return newest(client, org) if Ledger.campaigns(client) else new_name(client, org)
@@ -243,15 +250,14 @@ def pick(client: redis.Redis, org: OrgFile) -> str:
 
 def stand_in(lab: Path, real: bool) -> None:
     """In this process and those forked from it: no Ray, no containers, short leases, and a note of what Redis acknowledged."""
-    orgs.launch.ray_session = lambda: nullcontext("none")  # type: ignore[assignment]
+    launching, seats, pausing = modules()
+    launching.ray_session = partial(nullcontext, "none")
     if not real:
-        SandboxSettings.ready_engine = lambda *_: StandInEngine()  # type: ignore[assignment,method-assign,misc]
-        orgs.seats.Runner = StandInRunner  # type: ignore[misc]
-        orgs.seats.lift_quarantines = lift_all
-    orgs.seats.LEASE_TTL_S = TTL_S
-    orgs.launch.hold = partial(hold, ttl_s=TTL_S)  # type: ignore[assignment]
-    orgs.pipeline.IDLE_S = 0.1
-    orgs.pipeline.FAILURE_PAUSE_S = orgs.pipeline.MENDING_PAUSE_S = 0.1
+        seats.Runner, seats.lift_quarantines = StandInRunner, lift_all
+        settings: Any = SandboxSettings
+        settings.ready_engine = lambda *_: StandInEngine()
+    seats.LEASE_TTL_S, launching.hold = TTL_S, partial(hold, ttl_s=TTL_S)
+    pausing.IDLE_S = pausing.FAILURE_PAUSE_S = pausing.MENDING_PAUSE_S = 0.1
     run = scripts.run
 
     def acknowledged(client: redis.Redis, name: str, *args: str | int | float) -> Any:
