@@ -28,7 +28,7 @@ NAMES = frozenset(
         "runner": "leased swept requeued taken measured quarantined recorded",
         "measure": "begun staged started ready trained collected claimed audited signed",
         "lease": "acquired renewing renewed closing released",
-        "arbiter": "read rebased baseline_asked crowned judged discarded prepared intended",
+        "arbiter": "looked read rebased baseline_asked crowned judged discarded prepared intended",
         "relay": "leased read checked renewed landed verified merged abandoned",
         "git": "blob_written tree_written commit_written ref_moving ref_moved",
         "redis": "starting spawned stopping stopped",
@@ -64,11 +64,15 @@ class Failpoint:
         """Whether no process was here before, where that matters."""
         if self.mark is None:
             return True
+        part = f"{self.mark}.{os.getpid()}"
+        with open(part, "w") as file:  # noqa: PTH123 - this module imports next to nothing
+            file.write(str(os.getpid()))
         try:
-            with open(self.mark, "x") as file:  # noqa: PTH123 - pathlib cannot be told not to overwrite
-                file.write(str(os.getpid()))
+            os.link(part, self.mark)  # there with its content, or not at all
         except FileExistsError:
             return False
+        finally:
+            os.unlink(part)  # noqa: PTH108
         return True
 
 

@@ -33,7 +33,8 @@ from ledger import Intent, Ledger, scripts
 from ledger.lease import Lease, acquire
 from ledger.relay import relay_lease
 from ledger.selection import Order, Selection, find
-from ledger.server import open_redis
+from ledger.server import SOCKET, open_redis
+from ledger.users import Users
 from records import State, Verdict
 from tests.ledger.samples import APPROVED, BASE, campaign, idea, program, scored
 
@@ -130,6 +131,10 @@ def decisions(name: str, ids: range, relay: Lease) -> list[Commands]:
 # ---- playing them ----------------------------------------------------------------------------------------------------
 
 
+PASSWORDS: dict[str, str] = {}
+"""Of the owner, by socket."""
+
+
 class Line:
     """One client's connection."""
 
@@ -138,6 +143,8 @@ class Line:
         self.socket.connect(path)
         self.reader = hiredis.Reader()
         self.asked_at = 0.0
+        self.socket.sendall(hiredis.pack_command(("AUTH", "owner", PASSWORDS[path])))
+        assert next(self.answers()) == b"OK"
 
     def answers(self) -> Iterator[Any]:
         self.reader.feed(self.socket.recv(1 << 20))
@@ -356,7 +363,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ar-", dir=options.folder) as name, open_redis(Path(name)) as server:
-        bench = Bench(server.client, server.url.removeprefix("unix://"))
+        path = str(Path(name) / "redis" / SOCKET)
+        PASSWORDS[path] = Users.of(Path(name) / "redis").passwords["owner"]
+        bench = Bench(server.client, path)
         print(f"Redis {server.version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; a sync of 4 KiB takes {bench.fsync_ms(Path(name)):.2f} ms")  # fmt: skip
         if "decisions" in options.what:
             for clients in options.clients:

@@ -45,9 +45,8 @@ class Arbiter:
         """Judge the oldest scored experiment; False when there was none, or while a merge is under way."""
         if self.ledger.outbox():
             return False
-        # In this order: the champion may be left behind by the branch, but is never ahead of it. An arbiter that falls asleep
-        # between the two may take a merge for somebody else's commit; the ledger knows better.
-        champion, head = self.ledger.champion_commit(), self.champion.head()
+        champion = self.ledger.champion_commit()
+        head = self.champion.head()
         experiment = self.ledger.next_scored()
         if experiment is not None and experiment.lane == "baseline":
             self.crown(experiment, head)
@@ -59,7 +58,8 @@ class Arbiter:
             return True
         if champion != head:
             # The start, or a commit that somebody else put on the branch: nothing can be judged until it is measured.
-            self.measure_as_it_stands(head)
+            failpoint.reach("arbiter.looked")
+            self.measure_as_it_stands(head, champion)
             failpoint.reach("arbiter.baseline_asked")
             return False
         if experiment is None:
@@ -68,7 +68,7 @@ class Arbiter:
         self.judge(experiment, head)
         return True
 
-    def measure_as_it_stands(self, commit: str) -> None:
+    def measure_as_it_stands(self, commit: str, champion: str | None) -> None:
         """Have a commit's train.py measured as a baseline, unless it is already waiting for that."""
         sha256 = self.champion.landed_source_sha256(commit)
         # What a program means is known to those who write them; the bytes serve as well for one that nobody wrote.
@@ -79,7 +79,8 @@ class Arbiter:
                 source_sha256=sha256,
                 meaning_sha256=sha256,
                 diff="",
-            )
+            ),
+            champion or "",
         )
 
     def crown(self, baseline: Experiment, head: str) -> None:

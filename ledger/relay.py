@@ -62,10 +62,13 @@ class Relay:
                 self.abandon(experiment, f"rebase: what would land is not what was measured: {wrong}")
                 return
             failpoint.reach("relay.checked")
-            # A relay that slept past its lease stops here; one that falls asleep after this line finds that the branch moved.
+            # A relay that slept past its lease stops here; one that falls asleep after this line can only land what its
+            # successor lands too, or finds that the branch has moved.
             renew(self.keeper.client, lease, self.keeper.ttl_s)
             failpoint.reach("relay.renewed")
-            if not self.champion.land(intent.parent, intent.commit):
+            landed = self.champion.land(intent.parent, intent.commit)
+            # Another relay may have landed the same commit meanwhile.
+            if not landed and not self.champion.contains(intent.commit):
                 self.abandon(experiment, "rebase: the branch moved before the merge")
                 return
             failpoint.reach("relay.landed")

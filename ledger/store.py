@@ -147,14 +147,14 @@ class Ledger:
         id: int | None = self.run("propose", hypothesis.model_dump_json(), author, lane, json.dumps(roles), limit)
         return id
 
-    def propose_baseline(self, candidate: Candidate) -> int:
+    def propose_baseline(self, candidate: Candidate, champion: str = "*") -> int:
         """Queue the train.py of commit `candidate.parent` as it stands. With a score, `crown` makes that commit the champion.
 
-        Idempotent: a commit that is the champion or has a baseline is not queued again, unless the branch was set back to it.
-        Raises WrongState while a merge is under way: the branch may be where it is because of that.
+        Idempotent: a commit that has a baseline already is not queued again, unless the branch was set back to it.
+        Raises WrongState if `champion` (a commit, empty for none yet, `*` for any) is not the champion, or about to be none.
         """
         hypothesis = Hypothesis(title="baseline", change="none: the starting point", category="baseline")
-        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
+        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256, champion)
         id: int = self.run("propose_baseline", hypothesis.model_dump_json(), "launcher", *program)
         return id
 
@@ -286,6 +286,8 @@ class Ledger:
 
     def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
         """merging → merged: git has the commit, which is now the champion; the outbox has this text no longer.
+
+        One that comes again, for an experiment that is merging no longer, is taken out of the outbox and no more.
 
         Raises StaleFence when the relay's lease is over.
         """

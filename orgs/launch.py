@@ -19,7 +19,7 @@ from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold
-from ledger.server import open_redis
+from ledger.server import join, open_redis
 from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
@@ -87,10 +87,10 @@ def launch(
         server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
         failpoint.reach("launcher.redis_opened")
         name = pick(server.client, org)
-        lock = stack.enter_context(hold(server.client, f"launcher/{name}"))
+        lock = stack.enter_context(hold(join(server.logins["lease"]), f"launcher/{name}"))
         failpoint.reach("launcher.locked")
         view = stack.enter_context(watch(console))
-        ledger = Ledger(server.client, name)
+        ledger = Ledger(server.client, name)  # the owner's, to set up the campaign
         if name in Ledger.campaigns(server.client):
             go_on(ledger, org, dataset, device)
             view.say(f"going on with campaign {name} (--new starts another)")
@@ -100,7 +100,7 @@ def launch(
             view.say(line)
         failpoint.reach("launcher.recovered")
         weakness = server.weakness or None
-        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
+        site = Site(lab.root, server.logins, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
         mode = stack.enter_context(ray_session())
         failpoint.reach("launcher.ray_started")
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
@@ -108,7 +108,7 @@ def launch(
             view.say(f"this Redis could lose writes, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
         failpoint.reach("launcher.seated")
-        return Shift(ledger, org, pipeline, view, lock).work()
+        return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
 
 
 # ---- the campaign ----------------------------------------------------------------------------------------------------

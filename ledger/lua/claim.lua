@@ -16,6 +16,6 @@ if not id then
   end
 end
 if not id then return false end
-call('HSET', row_of(prefix, id), 'worker', worker)
 move(prefix, id, from, 'claimed', turn, worker)
+call('HSET', row_of(prefix, id), 'worker', worker)
 return tonumber(id)

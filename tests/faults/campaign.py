@@ -4,6 +4,7 @@ Launcher, seats, ledger, relay and git are those of a night. Two things are stoo
 forked processes, and the containers by a measurement that follows from the experiment's number.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -33,7 +34,8 @@ import orgs.runner
 import orgs.seats
 from ledger import Ledger, Quarantined, scripts
 from ledger.lease import hold, lift_quarantine, quarantines
-from ledger.server import open_redis
+from ledger.server import SOCKET, join, open_redis
+from ledger.users import Users, login
 from orgs.lab import Lab
 from orgs.launch import launch, new_name, newest
 from orgs.orgfile import OrgFile, SandboxSettings
@@ -52,7 +54,7 @@ EXPERIMENTS = 3
 TTL_S = 1.5
 SPARES = 14
 LIVES = 8
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 Orders = dict[str, str]
 """Failpoints, as the environment variable has them, by the process that they are meant for."""
 
@@ -92,7 +94,10 @@ class StandInRunner(Runner):
 
 def lift_all(client: redis.Redis) -> list[str]:
     """Nothing uses the device any more."""
-    return [lift_quarantine(client, device) or device for device in quarantines(client)]
+    lifted = list(quarantines(client))
+    for device in lifted:
+        lift_quarantine(client, device)
+    return lifted
 
 
 # ---- Ray's stand-in --------------------------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ class ProcessPipeline(Pipeline):
         self.chairs += [Chair(role, name, self.seat(role, name)) for name in (f"{role}-{i}" for i in range(count))]
 
     def seat(self, role: str, name: str) -> Actor:
-        return self.spares.take(role, replace(self.site, seat=name), self.orders.get(role, ""))
+        return self.spares.take(role, replace(self.site.of(role), seat=name), self.orders.get(role, ""))
 
     def advance(self, may_step: Callable[[str], bool], timeout_s: float = 0.1) -> None:
         for chair in [chair for chair in self.chairs if chair not in self.pending.values()]:
@@ -206,14 +211,16 @@ class ProcessPipeline(Pipeline):
 # ---- a launcher ------------------------------------------------------------------------------------------------------
 
 
-def play(lab: Path, orders: Orders) -> None:
+def play(lab: Path, orders: Orders, real: bool, jumpy: bool) -> None:
     """Life of a launcher: exits with the code that the command line would."""
     log = (lab / "launch.log").open("a", buffering=1)
     failpoint.arm("")  # not what the test process was started with
-    stand_in(lab)
+    stand_in(lab, real)
+    if jumpy:
+        jump()
     spares = Spares()
     failpoint.arm(orders.get("launcher", ""))
-    orgs.launch.Pipeline = partial(ProcessPipeline, spares, orders)  # type: ignore[misc,assignment]
+    modules()[0].Pipeline = partial(ProcessPipeline, spares, orders)
     try:
         ended = launch(
             Lab.open(lab), lab / "orgs" / "tiny.toml", redis_url=None, console=Console(file=log, width=200), pick=pick
@@ -232,21 +239,25 @@ def play(lab: Path, orders: Orders) -> None:
     os._exit(code)
 
 
+def modules() -> tuple[Any, Any, Any]:
+    return orgs.launch, orgs.seats, orgs.pipeline
+
+
 def pick(client: redis.Redis, org: OrgFile) -> str:
     """As `resume`, or as `launch` where nothing was begun."""
     return newest(client, org) if Ledger.campaigns(client) else new_name(client, org)
 
 
-def stand_in(lab: Path) -> None:
+def stand_in(lab: Path, real: bool) -> None:
     """In this process and those forked from it: no Ray, no containers, short leases, and a note of what Redis acknowledged."""
-    orgs.launch.ray_session = lambda: nullcontext("none")  # type: ignore[assignment]
-    SandboxSettings.ready_engine = lambda *_: StandInEngine()  # type: ignore[assignment,method-assign,misc]
-    orgs.seats.Runner = StandInRunner  # type: ignore[misc]
-    orgs.seats.lift_quarantines = lift_all
-    orgs.seats.LEASE_TTL_S = TTL_S
-    orgs.launch.hold = partial(hold, ttl_s=TTL_S)  # type: ignore[assignment]
-    orgs.pipeline.IDLE_S = 0.02
-    orgs.pipeline.FAILURE_PAUSE_S = orgs.pipeline.MENDING_PAUSE_S = 0.1
+    launching, seats, pausing = modules()
+    launching.ray_session = partial(nullcontext, "none")
+    if not real:
+        seats.Runner, seats.lift_quarantines = StandInRunner, lift_all
+        settings: Any = SandboxSettings
+        settings.ready_engine = lambda *_: StandInEngine()
+    seats.LEASE_TTL_S, launching.hold = TTL_S, partial(hold, ttl_s=TTL_S)
+    pausing.IDLE_S = pausing.FAILURE_PAUSE_S = pausing.MENDING_PAUSE_S = 0.1
     run = scripts.run
 
     def acknowledged(client: redis.Redis, name: str, *args: str | int | float) -> Any:
@@ -257,6 +268,12 @@ def stand_in(lab: Path) -> None:
         return answer
 
     scripts.run = acknowledged
+
+
+def jump() -> None:
+    """From now on the wall clock of this process, and of those forked from it, is a day ahead and a day behind in turns."""
+    real, turns = time.time, itertools.cycle((86_400.0, -86_400.0))
+    time.time = lambda: real() + next(turns)
 
 
 # ---- the test's side -------------------------------------------------------------------------------------------------
@@ -270,6 +287,11 @@ class Campaign:
         self.marks = root / "marks"
         self.marks.mkdir()
         self.orders: Orders = {}
+        self.experiments = EXPERIMENTS
+        self.real = False
+        """Measure in containers."""
+        self.jumpy = False
+        """Have every process's wall clock jump."""
         self.codes: list[int] = []
         self.seen: list[Event] = []
         """Events that a reader of the ledger has seen; what was seen must stay."""
@@ -285,7 +307,7 @@ class Campaign:
         return self.mark(mark)
 
     def start(self) -> BaseProcess:
-        launcher = FORK.Process(target=play, args=(self.root, dict(self.orders)))
+        launcher = FORK.Process(target=play, args=(self.root, dict(self.orders), self.real, self.jumpy))
         launcher.start()
         self.launchers.append(launcher)
         return launcher
@@ -319,12 +341,15 @@ class Campaign:
             assert time.monotonic() < deadline, f"waited for {what}; launches ended {self.codes}:\n{self.log()}"
             self.look()
             meanwhile()
-            time.sleep(0.03)
+            time.sleep(0.1)
 
     def look(self) -> None:
         """Read what is new in the history, if Redis answers."""
-        path = self.root / ".autoresearch" / "redis" / "redis.sock"
-        with suppress(redis.RedisError), redis.Redis(unix_socket_path=str(path), decode_responses=True) as client:
+        folder = self.root / ".autoresearch" / "redis"
+        if not (folder / "users.json").exists():
+            return
+        url = login(f"unix://{folder / SOCKET}", "reader", Users.of(folder).passwords["reader"])
+        with suppress(redis.RedisError), join(url) as client:
             for name in Ledger.campaigns(client):
                 self.seen += Ledger(client, name).events(after=self.seen[-1].id if self.seen else 0)
 
@@ -382,7 +407,9 @@ def make_template(root: Path) -> Path:
 @contextmanager
 def campaign_in(template: Path) -> Iterator[Campaign]:
     """A campaign in a copy of a lab, in a folder with a path short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="ar-", ignore_cleanup_errors=True) as folder:
+    # In memory where possible: kill -9 loses nothing of it, and hundreds of fsyncs cost nothing.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="ar-", dir=memory, ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "lab"
         shutil.copytree(template, root, symlinks=True)
         with (root / "train.py").open("a") as file:

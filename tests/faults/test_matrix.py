@@ -3,6 +3,7 @@
 And SIGSTOP, past every lease: whoever slept through its successor's work changes nothing when it wakes up.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -73,9 +74,19 @@ def a_launch_that_dies_while_an_idea_is_claimed(campaign: Campaign) -> Meanwhile
     return after(way, die)
 
 
+def an_interrupt_while_it_runs(campaign: Campaign) -> Meanwhile:
+    def interrupt() -> None:
+        pid = campaign.launchers[-1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGINT)
+
+    return after(campaign.order("runner", "runner.taken:sleep=1:at=2", "way"), interrupt)
+
+
 WAYS: dict[str, Callable[[Campaign], Meanwhile]] = {
     "arbiter.rebased": a_commit_by_hand_while_it_runs,
     "relay.abandoned": a_commit_by_hand_before_it_lands,
+    "launcher.draining": an_interrupt_while_it_runs,
     "launcher.reopened": a_second_launch,
     "launcher.released": a_launch_that_dies_while_an_idea_is_claimed,
 }

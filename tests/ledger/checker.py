@@ -8,11 +8,13 @@ from ledger import Ledger
 from ledger.champion import Champion, Commit
 from ledger.inspection import inspect
 from ledger.lease import Lease
+from ledger.store import RESULTS
 from records import Event, Experiment, Measurement, State
 
 LEASED = "leased"
 """Kind of the event that a runner of these tests writes when it has got a lease: `<device>/<fence>`."""
-AT_WORK = (State.RUNNING, State.SCORED, State.MERGING)
+STARTED = (State.RUNNING, State.SCORED, State.MERGING, *RESULTS)
+"""On a device, waiting for a verdict, or ended after a run."""
 
 
 class Acknowledged(NamedTuple):
@@ -138,15 +140,12 @@ def fences(evidence: Evidence) -> Iterator[str]:
 def spending(evidence: Evidence) -> Iterator[str]:
     """At no moment had more experiments been started than the budget allows."""
     states: dict[int, State] = {}
-    ran: set[int] = set()
     for event in evidence.events:
         id, to = event.experiment, event.kind.partition("→")[2]
         if id is None or not to or evidence.experiments[id].lane == "baseline":
             continue
         states[id] = State(to)
-        if to == State.RUNNING:
-            ran.add(id)
-        started = sum(state in AT_WORK or (state.final and id in ran) for id, state in states.items())
+        started = sum(state in STARTED for state in states.values())
         if started > evidence.budget:
             yield f"{started} experiments had been started when #{id} was, and the budget is {evidence.budget}"
             return

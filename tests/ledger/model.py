@@ -84,11 +84,6 @@ class Model:
     def champion_commit(self) -> str | None:
         return self.champion
 
-    @property
-    def champion_id(self) -> int:
-        """Of several that had this commit, the newest."""
-        return max(id for id, row in self.rows.items() if row.commit == self.champion)
-
     def outbox(self) -> dict[str, str]:
         return dict(self.sealed)
 
@@ -123,14 +118,14 @@ class Model:
         self.rows[id := len(self.rows) + 1] = Row(State.PROPOSED)
         return id
 
-    def propose_baseline(self, candidate: Candidate) -> int:
-        if self.sealed:
+    def propose_baseline(self, candidate: Candidate, champion: str) -> int:
+        if champion != (self.champion or "") or self.sealed:
             raise WrongState
-        if self.champion == candidate.parent:
-            return self.champion_id
         known = self.baselines.get(candidate.parent)
-        if known is not None and self.rows[known].state not in (State.DISCARDED, State.MERGED):
-            return known
+        if known is not None:
+            state, is_champion = self.rows[known].state, self.champion == candidate.parent
+            if state != State.DISCARDED and (state != State.MERGED or is_champion):
+                return known
         self.rows[id := len(self.rows) + 1] = row = Row(State.QUEUED, "baseline")
         row.parent, row.meaning = candidate.parent, candidate.meaning_sha256
         self.baselines[candidate.parent] = id

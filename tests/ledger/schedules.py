@@ -33,7 +33,8 @@ from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, score
 
 MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
 """A disk would only make them slow: what is killed here are processes, never the kernel."""
-BUDGET = 1000
+BUDGET = 4
+"""Experiments that a schedule may start."""
 TTL_S = 600.0
 """Longer than any schedule: a lease ends when the schedule says so."""
 MODELLED = (
@@ -144,8 +145,11 @@ def compare(model: Model, name: str, act: Callable[[], Any], *args: Any, **kwarg
 class WatchedLedger(Ledger):
     """A ledger for one actor: each call waits for its turn, and the model makes it too."""
 
-    def __init__(self, client: redis.Redis, campaign: str, actor: Actor, model: Model, acknowledged: Acknowledged):
+    def __init__(
+        self, client: redis.Redis, campaign: str, actor: Actor, model: Model, acknowledged: Acknowledged, budget: int
+    ):
         super().__init__(client, campaign)
+        self.budget = budget
         self.actor = actor
         self.model = model
         self.acknowledged = acknowledged
@@ -283,6 +287,8 @@ def in_turn(kind: type, name: str, *, modelled: bool = False) -> Callable[..., A
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         def act() -> Any:
+            if name == "take" and self.spent().started >= self.budget:
+                return None  # the launcher lets no runner step
             if not modelled:
                 return method(self, *args, **kwargs)
             answer = compare(self.model, name, lambda: method(self, *args, **kwargs), *args, **kwargs)
@@ -307,10 +313,12 @@ class Night:
         client: of an empty server.
         champion: a branch, which exists.
         campaign: of the ledger; its start is the tip of the branch.
+        budget: experiments that may be started.
         luck: of what planners, coders, reviewers and candidates come up with.
     """
 
-    def __init__(self, client: redis.Redis, champion: QuickChampion, campaign: str, luck: bytes):
+    def __init__(self, client: redis.Redis, champion: QuickChampion, campaign: str, luck: bytes, budget: int):
+        self.budget = budget
         self.client = client
         self.champion = champion
         self.campaign = campaign
@@ -416,12 +424,12 @@ class Night:
     def complaints(self) -> list[str]:
         """What the checker says."""
         ledger = Ledger(self.client, self.campaign)
-        return complaints(ledger, self.champion, self.acknowledged, signature, BUDGET)
+        return complaints(ledger, self.champion, self.acknowledged, signature, self.budget)
 
     # ---- who works on it ---------------------------------------------------------------------------------------------
 
     def ledger(self, actor: Actor) -> WatchedLedger:
-        return WatchedLedger(self.client, self.campaign, actor, self.model, self.acknowledged)
+        return WatchedLedger(self.client, self.campaign, actor, self.model, self.acknowledged, self.budget)
 
     def branch(self, actor: Actor) -> WatchedChampion:
         return WatchedChampion.of(self.champion, actor)

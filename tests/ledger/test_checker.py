@@ -10,7 +10,7 @@ from ledger import Ledger
 from ledger.champion import Commit
 from records import Event, Experiment, Measurement, State
 from tests.ledger.checker import LEASED, LOOKS, Evidence, gather
-from tests.ledger.schedules import BUDGET, MEMORY
+from tests.ledger.schedules import MEMORY
 from tests.ledger.test_machine import Site
 
 
@@ -19,7 +19,7 @@ def evidence() -> Iterator[Evidence]:
     """A campaign of several merges, one of them above a person's commit."""
     with tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder:
         site = Site(Path(folder) / "0")
-        night = site.night(b"good")
+        night = site.night(b"good", budget=1000)
         night.begin()
         for merges in (1, 3):
             while len(night.acknowledged.merges) < merges:
@@ -27,7 +27,7 @@ def evidence() -> Iterator[Evidence]:
             night.commit_by_hand()
         night.end()
         night.settle()
-        yield gather(Ledger(night.client, night.campaign), night.champion, night.acknowledged, BUDGET)
+        yield gather(Ledger(night.client, night.campaign), night.champion, night.acknowledged, night.budget)
         site.close()
 
 
@@ -128,7 +128,7 @@ def an_experiment_too_many(evidence: Evidence) -> Evidence:
     return evidence._replace(budget=2)
 
 
-FAULTS = {
+FAULTS: dict[Callable[[Evidence], Evidence], str] = {
     a_merge_with_two_parents: "is no line",
     a_merge_above_another_commit_than_the_last: "is no line",
     a_merge_above_another_champion_than_was_measured: "measured against another champion",

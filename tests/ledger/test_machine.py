@@ -21,11 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from ledger import Ledger, scripts
 from ledger.champion import Champion
 from ledger.scripts import FOLDER
-from ledger.server import connect, start
+from ledger.server import SOCKET, start
+from ledger.users import Users, login
 from records import State
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import campaign
-from tests.ledger.schedules import DEVICES, MEMORY, SEATS, Night, Objects, QuickChampion
+from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, SEATS, Night, Objects, QuickChampion
 
 WORKERS = 2
 SCHEDULES = int(os.environ.get("SCHEDULES", "5000"))
@@ -39,18 +40,15 @@ class Site:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.socket = folder / "redis.sock"
-        folder.mkdir()
-        start(folder, self.socket)
-        connect(f"unix://{self.socket}").close()
-        self.client = redis.Redis(
-            unix_socket_path=str(self.socket), decode_responses=True, single_connection_client=True
-        )
+        self.users = Users.of(folder)
+        self.url = login(f"unix://{folder / SOCKET}", "owner", self.users.passwords["owner"])
+        start(folder, self.url, self.users)
+        self.client = redis.Redis.from_url(self.url, decode_responses=True, single_connection_client=True)
         self.repository = Repository(folder / "lab")
         self.objects = Objects(self.repository.root)
         self.schedules = 0
 
-    def night(self, luck: bytes) -> Night:
+    def night(self, luck: bytes, budget: int = BUDGET) -> Night:
         """A campaign of its own, whose start is measured."""
         self.client.flushall()
         if self.schedules % 50 == 0:
@@ -60,12 +58,12 @@ class Site:
         champion = QuickChampion(self.repository.root, name, self.objects)
         base = champion.start(START)
         Ledger(self.client, name).create(campaign(name, base))
-        return Night(self.client, champion, name, luck)
+        return Night(self.client, champion, name, luck, budget)
 
     def kill_server(self) -> None:
         os.kill(self.client.info("server")["process_id"], signal.SIGKILL)
         self.client.connection_pool.disconnect()
-        start(self.folder, self.socket)
+        start(self.folder, self.url, self.users)
 
     def close(self) -> None:
         self.objects.close()
@@ -201,7 +199,7 @@ def site() -> Iterator[Site]:
 def test_an_arbiter_that_slept_through_a_merge_does_not_set_the_champion_back(site: Site) -> None:
     """It saw the branch before the merge, and the champion after it."""
     for calls in range(1, 9):
-        night = site.night(b"luck")
+        night = site.night(b"luck", budget=1000)
         night.begin()
         night.advance("arbiter", 8)
         assert night.model.champion is not None

@@ -394,6 +394,22 @@ def test_an_abandoned_merge_is_measured_again(org: Org) -> None:
     assert org.ledger.outbox() == {}
 
 
+def test_an_arbiter_that_slept_since_it_looked_asks_for_no_baseline(org: Org) -> None:
+    org.baseline()
+    id = org.scored("a", 0.9)
+    intent = org.intend(id, YES, NEXT)
+    before = org.ledger.last_event()
+    for commit, champion in ((NEXT, BASE), (NEXT, ""), ("e" * 40, NEXT)):
+        with pytest.raises(WrongState, match="the champion has moved"):
+            org.ledger.propose_baseline(program("by hand", commit), champion)
+    org.ledger.merged(id, org.relay(), NEXT, intent)
+    with pytest.raises(WrongState, match="the champion has moved"):
+        org.ledger.propose_baseline(program(BASELINE, BASE), BASE)
+    assert org.ledger.last_event() == before + 1
+    org.ledger.propose_baseline(program("by hand", "e" * 40), NEXT)
+    assert org.ledger.last_event() == before + 2
+
+
 def test_the_fourth_rebase_makes_an_experiment_stale(org: Org) -> None:
     id = org.scored("0", 0.9)
     for round in range(1, 4):
