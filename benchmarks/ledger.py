@@ -199,7 +199,7 @@ def play(path: str, parts: list[Commands], per_s: float | None = None) -> tuple[
                 line.asked_at = due
                 line.socket.sendall(command)
         idle = waiting
-        for number, _ in poll.poll(0.0 if idle else 1.0):
+        for number, _ in poll.poll(0.0 if idle or not open_lines else 1.0):
             line, _ = lines[number]
             for _ in line.answers():
                 latencies.append(time.perf_counter() - line.asked_at)
