@@ -26,7 +26,10 @@ USUAL = {
     ("arbiter", "relay.merged"),
 }
 """Killed in every test run; all others when asked for by the marker."""
-STOPPED = [(p, name) for p, name in CASES if p != "launcher" or name in ("launcher.locked", "launcher.working")]
+ENDS = ("lease.closing", "lease.released")
+"""Where a process has nothing left to do when it wakes up."""
+STOPPED = [(p, name) for p, name in CASES if p != "launcher" and name not in ENDS]
+STOPPED += [("launcher", "launcher.locked"), ("launcher", "launcher.working")]
 USUAL_STOPPED = {("runner", "runner.measured"), ("arbiter", "relay.renewed"), ("launcher", "launcher.working")}
 Meanwhile = Callable[[], None]
 
