@@ -54,7 +54,8 @@ EXPERIMENTS = 3
 TTL_S = 1.5
 SPARES = 14
 LIVES = 8
-PATIENCE_S = 240.0
+PATIENCE_S = 800.0
+"""A hang is noticed after this long; a busy machine is not taken for one."""
 Orders = dict[str, str]
 """Failpoints, as the environment variable has them, by the process that they are meant for."""
 
