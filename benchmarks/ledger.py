@@ -274,9 +274,10 @@ class Bench:
             latencies += took
             stats, grown = self.client.info("commandstats"), self.aof_bytes() - bytes_before
         calls = sum(v["calls"] for k, v in stats.items() if k not in ("cmdstat_evalsha", "cmdstat_info", "cmdstat_config|resetstat", "cmdstat_config"))  # fmt: skip
+        pairs = [one / other for one, other in zip(rates, bare_rates, strict=True)]
         rate, bare_rate = statistics.median(rates), statistics.median(bare_rates)
-        print(f"\n{clients} clients: {rate:,.0f} decisions/s of {bare_rate:,.0f} bare scripts/s: {rate / bare_rate:.0%}"
-              f" (each: {spread(rates)} of {spread(bare_rates)})")  # fmt: skip
+        print(f"\n{clients} clients: {rate:,.0f} decisions/s of {bare_rate:,.0f} bare scripts/s: {statistics.median(pairs):.0%}"
+              f" (each turn: {spread(rates)} of {spread(bare_rates)}, {min(pairs):.0%}–{max(pairs):.0%})")  # fmt: skip
         print(f"  a decision: {calls / clients / each:.1f} redis.call, {grown / clients / each:,.0f} bytes of log; "
               f"a transition: {stats['cmdstat_evalsha']['usec_per_call']:.0f} µs of the server's time")  # fmt: skip
         print(f"  closed loop, ms: transition {quantiles(latencies)}, bare {quantiles(bare_latencies)}")
@@ -358,8 +359,8 @@ def main() -> None:
     parser.add_argument("what", nargs="+", choices=("decisions", "lists", "memory"))
     parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary folder")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--calls", type=int, default=6400, help="decisions of a repeat at most; 400 for each client")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=3200, help="decisions of a turn; at most 400 of each client")
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ar-", dir=options.folder) as name, open_redis(Path(name)) as server:
