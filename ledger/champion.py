@@ -7,9 +7,12 @@ filter, signature or identity of theirs has a say in what lands.
 import hashlib
 import os
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import failpoint
 from records import BadInput, HostFault, MissingComponent
 
 AUTHOR = "autoresearch-org"
@@ -19,9 +22,12 @@ SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsync=all",
     "core.fsyncMethod=fsync",
+    "core.useReplaceRefs=false",
     "i18n.commitEncoding=UTF-8",
     "gc.auto=0",
 )
+LOCK_PATIENCE_S = 60.0
+"""A lock on the branch that is older belongs to nobody."""
 
 
 class Done(NamedTuple):
@@ -134,6 +140,19 @@ class Champion:
         """Hash of the exact bytes of a commit's train.py."""
         return hashlib.sha256(self.source_bytes(commit)).hexdigest()
 
+    def mismatch(self, parent: str, commit: str, source_sha256: str) -> str | None:
+        """Why a commit is not its one parent's tree with the train.py of this hash in it; None when it is."""
+        if self.resolve(commit) is None:
+            return f"{commit[:10]} is not in this repository"
+        if self.must("rev-list", "--no-walk", "--parents", commit).decode().split() != [commit, parent]:
+            return f"{commit[:10]} is not a commit above {parent[:10]}"
+        changed = self.must("diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, commit)
+        if not set(filter(None, changed.split(b"\0"))) <= {FILE.encode()}:
+            return f"{commit[:10]} changes more than {FILE}"
+        if self.landed_source_sha256(commit) != source_sha256:
+            return f"{FILE} of {commit[:10]} is another one"
+        return None
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def start(self, source: str) -> str:
@@ -155,9 +174,13 @@ class Champion:
     def prepare(self, parent: str, source: str, message: str) -> str:
         """A commit above `parent` whose tree differs in nothing but train.py, on no branch yet. Returns it."""
         blob = self.must("hash-object", "-w", "-t", "blob", "--stdin", given=source.encode()).decode().strip()
+        failpoint.reach("git.blob_written")
         tree = self.must("mktree", "-z", "--missing", given=self.tree_with(parent, blob)).decode().strip()
+        failpoint.reach("git.tree_written")
         text = message.replace("\0", "").encode()
-        return self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        commit = self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        failpoint.reach("git.commit_written")
+        return commit
 
     def tree_with(self, parent: str, blob: str) -> bytes:
         """Entries of the parent's tree, for mktree, with train.py replaced."""
@@ -180,12 +203,26 @@ class Champion:
 
     def swap(self, old: str, new: str) -> bool:
         """Compare-and-swap of the ref; an empty `old` means that it must not exist."""
+        failpoint.reach("git.ref_moving")
         done = self.git("update-ref", "--no-deref", "--create-reflog", "-m", "autoresearch-org", self.ref, new, old)
+        failpoint.reach("git.ref_moved")
         if done.code == 0:
             return True
         if (self.resolve(self.ref) or "") != old:
             return False
+        if self.remove_dead_lock():
+            return self.swap(old, new)
         raise HostFault(f"git could not move {self.branch}: {done.error}")
+
+    def remove_dead_lock(self) -> bool:
+        """Remove the ref's lock if it belongs to a git that was killed: a living one holds it for milliseconds."""
+        path = os.fsdecode(self.must("rev-parse", "--git-path", f"{self.ref}.lock").rstrip(b"\n"))
+        lock = self.repository / path
+        with suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > LOCK_PATIENCE_S:
+                lock.unlink()
+                return True
+        return False
 
     # ---- git ---------------------------------------------------------------------------------------------------------
 

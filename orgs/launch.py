@@ -13,12 +13,13 @@ from types import FrameType
 import redis
 from rich.console import Console
 
+import failpoint
 from agents.planner import check_planner
 from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold
-from ledger.server import open_redis
+from ledger.server import join, open_redis
 from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
@@ -84,10 +85,12 @@ def launch(
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
+        failpoint.reach("launcher.redis_opened")
         name = pick(server.client, org)
-        lock = stack.enter_context(hold(server.client, f"launcher/{name}"))
+        lock = stack.enter_context(hold(join(server.logins["lease"]), f"launcher/{name}"))
+        failpoint.reach("launcher.locked")
         view = stack.enter_context(watch(console))
-        ledger = Ledger(server.client, name)
+        ledger = Ledger(server.client, name)  # the owner's, to set up the campaign
         if name in Ledger.campaigns(server.client):
             go_on(ledger, org, dataset, device)
             view.say(f"going on with campaign {name} (--new starts another)")
@@ -95,14 +98,17 @@ def launch(
             begin(ledger, lab, org, dataset, device)
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
+        failpoint.reach("launcher.recovered")
         weakness = server.weakness or None
-        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
+        site = Site(lab.root, server.logins, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
         mode = stack.enter_context(ray_session())
+        failpoint.reach("launcher.ray_started")
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
         if weakness is not None:
             view.say(f"this Redis could lose writes, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
-        return Shift(ledger, org, pipeline, view, lock).work()
+        failpoint.reach("launcher.seated")
+        return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
 
 
 # ---- the campaign ----------------------------------------------------------------------------------------------------
@@ -134,6 +140,7 @@ def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Devi
     """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
     check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
     base = Champion(lab.root, ledger.name).start(lab.train_source)
+    failpoint.reach("launcher.branched")
     ledger.create(
         Campaign(
             name=ledger.name,
@@ -147,6 +154,7 @@ def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Devi
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     )
+    failpoint.reach("launcher.created")
 
 
 def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
@@ -173,6 +181,7 @@ def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> Non
             "correct budget.train_s, or launch a new one with --new"
         )
     ledger.clear_stop()
+    failpoint.reach("launcher.reopened")
 
 
 @contextmanager
@@ -187,6 +196,7 @@ def seated(site: Site, view: View) -> Iterator[Pipeline]:
         yield pipeline
     finally:
         pipeline.close()
+        failpoint.reach("launcher.unseated")
 
 
 # ---- its loop --------------------------------------------------------------------------------------------------------
@@ -219,7 +229,9 @@ class Shift:
                     finished = self.signals == 0
                     if finished:
                         self.ledger.set_stop(draining)
+                        failpoint.reach("launcher.stopped")
                     return Outcome(name, draining, finished)
+                failpoint.reach("launcher.draining" if draining else "launcher.working")
                 self.pipeline.advance(partial(self.may_step, draining=draining is not None))
                 self.refuse_to_waste_the_night()
 

@@ -2,12 +2,14 @@
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import redis
 
-from ledger import Ledger, Quarantined
+import failpoint
+from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
 from ledger.verdict import Rule, may_merge
@@ -87,11 +89,16 @@ class Runner:
         experiment = self.ledger.take(self.keeper.lease, head)
         if experiment is None:
             return False
+        failpoint.reach("runner.taken")
         measurement = self.run(experiment, kernels)
+        failpoint.reach("runner.measured")
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
-            quarantine(self.ledger.client, self.keeper.lease, left)
-        self.ledger.record(experiment.id, self.keeper.lease, measurement)
+            quarantine(self.keeper.client, self.keeper.lease, left)
+            failpoint.reach("runner.quarantined")
+        with suppress(AlreadyRecorded):  # its answer was lost on the way
+            self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        failpoint.reach("runner.recorded")
         if left is not None:
             raise Quarantined(left)
         return True
@@ -108,7 +115,7 @@ class Runner:
             try:
                 made = compile_kernels(source, self.dataset, self.engine, device=self.device, limits=self.limits, state_dir=self.state_dir, cancel=self.keeper.lost)  # fmt: skip
             except GpuDirty as dirty:
-                quarantine(self.ledger.client, self.keeper.lease, str(dirty))
+                quarantine(self.keeper.client, self.keeper.lease, str(dirty))
                 raise Quarantined(str(dirty)) from None
             self.compiled = {head: made}
             seconds = f"{time.monotonic() - started:.0f} s"

@@ -9,6 +9,7 @@ import redis
 from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
+from ledger.intent import Intent
 from ledger.lease import Lease
 from ledger.verdict import keep_if_lower
 from records import FailureKind, Measurement, State
@@ -27,7 +28,7 @@ def test_a_start_that_nobody_measured_is_queued(client: redis.Redis, lease: Leas
     ledger = Ledger(client, "night")
     ledger.create(campaign("night", start))
     for _ in range(3):
-        Arbiter(ledger, champion, keep_if_lower, Night.complaint).step()
+        Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal).step()
     (baseline,) = ledger.experiments()
     assert (baseline.lane, baseline.state) == ("baseline", State.QUEUED)
     assert baseline.candidate is not None and baseline.candidate.source == START
@@ -113,7 +114,10 @@ def intended(night: Night, id: int) -> str:
     experiment = night.ledger.experiment(id)
     verdict = keep_if_lower(night.ledger.champion_score(), experiment.measurements[-1])
     commit = night.champion.prepare(night.start, "LR = 0.5\n", "experiment\n")
-    night.ledger.intend_merge(id, verdict, night.start, commit)
+    intent = Intent(
+        campaign="night", experiment=id, parent=night.start, commit=commit, source_sha256=sha256_of("LR = 0.5\n")
+    )
+    night.ledger.intend_merge(verdict, intent.sealed(night.seal))
     return commit
 
 
@@ -137,7 +141,7 @@ def test_a_crash_between_any_two_steps_ends_merged_exactly_once(
     night.settle()
     row = night.ledger.experiment(id)
     assert row.state == State.MERGED and row.commit is not None
-    assert night.ledger.intent() is None
+    assert night.ledger.outbox() == {}
     landed = [c for c in night.commits() if night.champion.landed_source_sha256(c) == sha256_of("LR = 0.5\n")]
     assert landed == [row.commit] == night.commits()[:1]
     assert [e.kind for e in night.ledger.events()].count("merging→merged") == 1
@@ -163,8 +167,8 @@ def test_a_commit_by_hand_is_measured_and_becomes_the_score_to_beat(night: Night
     (baseline,) = night.ledger.experiments(states=[State.QUEUED])
     assert night.org.take(theirs) == baseline.id
     night.ledger.record(baseline.id, night.org.lease, scored("LR = 7\n", 0.94))
-    assert night.ledger.champion_commit() == theirs
     night.settle()
+    assert night.ledger.champion_commit() == theirs
     row = night.ledger.experiment(early)
     assert row.state == State.DISCARDED
     assert row.verdict is not None and row.verdict.champion_bpb == 0.94
@@ -179,7 +183,29 @@ def test_a_branch_set_back_to_an_earlier_start_is_measured_afresh(night: Night) 
     assert again.lane == "baseline"
     assert night.org.take(night.start) == again.id
     night.ledger.record(again.id, night.org.lease, scored(START, 1.01))
+    night.settle()
     assert night.ledger.champion_commit() == night.start
+
+
+def test_a_baseline_that_is_not_the_program_of_its_commit_is_no_champion(
+    client: redis.Redis, lease: Lease, tmp_path: Path
+) -> None:
+    """Else a bad score under the name of the start would let everything merge."""
+    champion = Champion(Repository(tmp_path / "lab").root, "night")
+    start, ledger = champion.start(START), Ledger(client, "night")
+    ledger.create(campaign("night", start))
+    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal)
+    arbiter.step()
+    assert ledger.take(lease, start) is not None
+    client.hset(ledger.row_key(1), "candidate", program("LR = 99\n", start).model_dump_json())
+    ledger.record(1, lease, scored("LR = 99\n", 9.0))
+    assert arbiter.step()
+    assert ledger.experiment(1).state == State.DISCARDED and ledger.champion_commit() is None
+    arbiter.step()
+    assert ledger.take(lease, start) is not None, "it is measured again"
+    ledger.record(2, lease, scored(START, 1.0))
+    assert arbiter.step()
+    assert ledger.champion_commit() == start
 
 
 def test_scores_of_earlier_programs_do_not_count_for_the_champion(night: Night) -> None:

@@ -1,249 +1,272 @@
-"""Random schedules of steps against a real server, with a model of the rules beside it."""
+"""Random schedules of everything that can happen to a campaign, against a real server and a real repository.
 
+A model makes the same calls and must answer the same; afterwards a checker looks at what is left. Ends of processes are
+played at the calls between which they fall, so they cost nothing; the server is killed for real.
+"""
+
+import multiprocessing
+import os
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from ledger import Ledger, StaleFence
-from ledger.lease import acquire, release
-from ledger.server import open_redis
-from records import FailureKind, State, Verdict
-from tests.ledger.org import BASELINE
-from tests.ledger.samples import APPROVED, BASE, REFUSED, campaign, failed, idea, program, scored
+from ledger import Ledger, scripts
+from ledger.champion import Champion
+from ledger.scripts import FOLDER
+from ledger.server import SOCKET, start
+from ledger.users import Users, login
+from records import State
+from tests.ledger.repository import START, Repository
+from tests.ledger.samples import campaign
+from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, SEATS, Night, Objects, QuickChampion
 
-ENDINGS = [None, FailureKind.ENGINE_LOST, FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID]
-SOURCES = st.integers(0, 40).map(str)
-VERDICT = Verdict(merge=True, rule="test", champion_bpb=1.0, candidate_bpb=0.9, reason="as the schedule says")
+WORKERS = 2
+SCHEDULES = int(os.environ.get("SCHEDULES", "5000"))
+STEPS = 7
+WHO = st.sampled_from([*SEATS, *("arbiter", "relay 1", "relay 2", "runner a", "runner b") * 2])
+"""Where a late call can do most harm."""
 
 
-class Row:
-    """What the model knows of one experiment."""
+class Site:
+    """A server and a repository, in which one schedule follows another."""
 
-    def __init__(self, lane: str = "improve"):
-        self.lane = lane
-        self.state = State.PROPOSED
-        self.source: str | None = None
-        self.parent: str | None = None
-        self.runs = 0
-        self.host_failures = 0
-        self.rebases = 0
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.users = Users.of(folder)
+        self.url = login(f"unix://{folder / SOCKET}", "owner", self.users.passwords["owner"])
+        start(folder, self.url, self.users)
+        self.client = redis.Redis.from_url(self.url, decode_responses=True, single_connection_client=True)
+        self.repository = Repository(folder / "lab")
+        self.objects = Objects(self.repository.root)
+        self.schedules = 0
 
-    def send_back(self) -> None:
-        self.rebases += 1
-        self.state = State.STALE if self.rebases > 3 else State.PROPOSED
-
-
-class LedgerMachine(RuleBasedStateMachine):
-    """One org of one coder, one reviewer, one runner and one arbiter that take their steps in any order."""
-
-    client: redis.Redis
-
-    @initialize()
-    def begin(self) -> None:
+    def night(self, luck: bytes, budget: int = BUDGET) -> Night:
+        """A campaign of its own, whose start is measured."""
         self.client.flushall()
-        self.ledger = Ledger(self.client, "night")
-        self.ledger.create(campaign("night"))
-        self.lease = acquire(self.client, "cpu", "runner", 600.0)
-        self.rows: dict[int, Row] = {}
-        self.owners: dict[str, int] = {}
-        self.head, self.landed = BASE, 0
-        self.rows[self.ledger.propose_baseline(program(BASELINE))] = baseline = Row("baseline")
-        baseline.state, baseline.source, baseline.parent = State.QUEUED, BASELINE, BASE
-        self.owners[BASELINE] = 1
-        self.champion: str | None = None
+        if self.schedules % 50 == 0:
+            self.client.bgrewriteaof()  # a restart need not go through all schedules before
+        self.schedules += 1
+        name = f"night-{self.schedules}"
+        champion = QuickChampion(self.repository.root, name, self.objects)
+        base = champion.start(START)
+        Ledger(self.client, name).create(campaign(name, base))
+        return Night(self.client, champion, name, luck, budget)
 
-    def oldest(self, state: State) -> int | None:
-        return min((id for id, row in self.rows.items() if row.state == state), default=None)
+    def kill_server(self) -> None:
+        os.kill(self.client.info("server")["process_id"], signal.SIGKILL)
+        self.client.connection_pool.disconnect()
+        start(self.folder, self.url, self.users)
 
-    def has(self, state: State) -> bool:
-        return self.oldest(state) is not None
+    def close(self) -> None:
+        self.objects.close()
+        self.client.shutdown(nosave=True)
 
-    @rule(limit=st.integers(1, 6))
-    def propose(self, limit: int) -> None:
-        waiting = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
-        full = sum(row.state in waiting for row in self.rows.values()) >= limit
-        id = self.ledger.propose(idea(), author="p", roles={}, max_open=limit)
-        assert (id is None) is full
-        if id is not None:
-            assert id not in self.rows
-            self.rows[id] = Row()
 
-    @rule()
-    def claim(self) -> None:
-        claimed = self.ledger.claim("coder")
-        assert (claimed and claimed.id) == self.oldest(State.PROPOSED)
-        if claimed:
-            self.rows[claimed.id].state = State.CLAIMED
+class Schedule(RuleBasedStateMachine):
+    """What can happen to a campaign, in any order."""
 
-    @precondition(lambda self: self.has(State.CLAIMED))
-    @rule(source=SOURCES)
-    def code(self, source: str) -> None:
-        id = self.oldest(State.CLAIMED)
-        assert id is not None
-        row, owner = self.rows[id], self.owners.get(source)
-        if row.source is not None and self.owners.get(row.source) == id:
-            del self.owners[row.source]
-        row.source, row.parent = source, self.head
-        answer = self.ledger.code(id, program(source, self.head), {})
-        if owner is not None and owner != id:
-            assert answer == owner
-            row.state = State.DUPLICATE
-        else:
-            assert answer is None
-            row.state, self.owners[source] = State.CODED, id
+    site: Site
+    kills_per_256 = 25
+    """Schedules in which the server may be killed: its restart takes longer than all the rest."""
 
-    @precondition(lambda self: self.has(State.CODED))
-    @rule(approved=st.booleans())
-    def review(self, approved: bool) -> None:
-        coded = self.ledger.next_coded()
-        assert coded is not None and coded.id == self.oldest(State.CODED)
-        self.ledger.review(coded.id, APPROVED if approved else REFUSED, {})
-        self.rows[coded.id].state = State.QUEUED if approved else State.REFUSED
+    @initialize(luck=st.binary(min_size=4, max_size=4))
+    def begin(self, luck: bytes) -> None:
+        self.fragile = luck[0] >= 256 - self.kills_per_256
+        self.hand_commits = 0
+        self.night = self.site.night(luck)
+        self.night.begin()
+        self.night.go_round()
 
-    @precondition(lambda self: not self.has(State.RUNNING))
-    @rule()
-    def take(self) -> None:
-        expected = None
-        for id, row in sorted(self.rows.items(), key=lambda item: (item[1].lane != "baseline", item[0])):
-            if row.state != State.QUEUED:
-                continue
-            if row.lane == "baseline" or row.parent == self.head:
-                expected, row.state = id, State.RUNNING
-                break
-            row.state = State.PROPOSED
-        taken = self.ledger.take(self.lease, self.head)
-        assert (taken and taken.id) == expected
-
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule(ending=st.sampled_from(ENDINGS))
-    def record(self, ending: FailureKind | None) -> None:
-        id = self.oldest(State.RUNNING)
-        assert id is not None
-        row = self.rows[id]
-        assert row.source is not None
-        measurement = scored(row.source, 0.9) if ending is None else failed(row.source, ending)
-        self.ledger.record(id, self.lease, measurement)
-        row.runs += 1
-        if ending is None:
-            row.state = State.SCORED
-            if row.lane == "baseline":
-                row.state, self.champion = State.MERGED, BASE
-        elif ending.ours:
-            row.host_failures += 1
-            row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
-        else:
-            row.state = State.INVALID if ending == FailureKind.INVALID else State.CRASHED
-
-    @precondition(lambda self: not self.has(State.CLAIMED) and not self.has(State.CODED))
-    @rule(source=SOURCES, ending=st.sampled_from([None, FailureKind.ENGINE_LOST]))
-    def bring_the_oldest_idea_to_its_end(self, source: str, ending: FailureKind | None) -> None:
-        """Many steps at once, so that schedules come to the merges and rebases behind them."""
-        self.claim()
-        if self.has(State.CLAIMED):
-            self.code(source)
-        if self.has(State.CODED):
-            self.review(True)
-        if not self.has(State.RUNNING):
-            self.take()
-        if self.has(State.RUNNING):
-            self.record(ending)
-
-    @precondition(lambda self: self.has(State.RUNNING))
-    @rule()
-    def runner_dies(self) -> None:
-        id, before = self.oldest(State.RUNNING), self.lease
-        assert id is not None
-        release(self.client, before)
-        self.lease = acquire(self.client, "cpu", "runner", 600.0)
-        with pytest.raises(StaleFence):
-            self.ledger.record(id, before, scored("late", 0.1))
-        assert self.ledger.requeue_orphans() == [id]
-        self.rows[id].state = State.QUEUED
+    @rule(name=WHO, calls=st.integers(1, 8))
+    def one_works(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
 
     @rule()
-    def launcher_comes_back(self) -> None:
-        self.ledger.recover()
-        for row in self.rows.values():
-            if row.state == State.CLAIMED:
-                row.state = State.PROPOSED
+    def everybody_works(self) -> None:
+        self.night.go_round()
 
-    @precondition(lambda self: self.has(State.SCORED))
-    @rule(better=st.booleans())
-    def judge(self, better: bool) -> None:
-        scored_row = self.ledger.next_scored()
-        assert scored_row is not None and scored_row.id == self.oldest(State.SCORED)
-        id, row = scored_row.id, self.rows[scored_row.id]
-        if row.parent != self.head:
-            self.rebase()
-        elif better and self.champion == self.head and not self.has(State.MERGING):
-            self.ledger.intend_merge(id, VERDICT, self.head, f"commit-{self.landed + 1}")
-            row.state = State.MERGING
-        elif not better:
-            self.ledger.discard(id, VERDICT)
-            row.state = State.DISCARDED
+    @rule(name=WHO, calls=st.integers(0, 8), after_call=st.booleans())
+    def one_is_killed(self, name: str, calls: int, after_call: bool) -> None:
+        self.night.advance(name, calls)
+        self.night.kill(name, after_call=after_call)
 
-    @precondition(lambda self: self.has(State.SCORED))
+    @rule(name=WHO, calls=st.integers(0, 8))
+    def a_call_arrives_twice(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
+        self.night.seats[name].twice = True
+        self.night.advance(name, 1)
+
+    @rule(name=WHO, calls=st.integers(0, 8))
+    def one_falls_asleep(self, name: str, calls: int) -> None:
+        self.night.advance(name, calls)
+        self.night.suspend(name)
+
+    @precondition(lambda self: self.night.sleepers)
+    @rule(calls=st.integers(1, 12))
+    def a_sleeper_wakes(self, calls: int) -> None:
+        self.night.wake(calls)
+
+    @rule(device=st.sampled_from(DEVICES))
+    def a_lease_ends(self, device: str) -> None:
+        self.night.expire(device)
+
+    @precondition(lambda self: self.hand_commits < 1)
     @rule()
-    def rebase(self) -> None:
-        id = self.oldest(State.SCORED)
-        assert id is not None
-        self.ledger.rebase(id, "champion moved")
-        self.rows[id].send_back()
+    def a_person_commits(self) -> None:
+        self.hand_commits += 1
+        self.night.commit_by_hand()
 
-    @precondition(lambda self: self.has(State.MERGING))
-    @rule(lands=st.booleans())
-    def finish(self, lands: bool) -> None:
-        intent = self.ledger.intent()
-        assert intent is not None and intent.experiment == self.oldest(State.MERGING)
-        if lands:
-            self.ledger.merged(intent.experiment, intent.commit)
-            self.rows[intent.experiment].state = State.MERGED
-            self.head = self.champion = intent.commit
-            self.landed += 1
-        else:
-            self.ledger.abandon_merge(intent.experiment, "the branch moved")
-            self.rows[intent.experiment].send_back()
+    @precondition(lambda self: self.fragile)
+    @rule()
+    def the_server_is_killed(self) -> None:
+        self.fragile = False
+        self.site.kill_server()
 
-    @invariant()
-    def every_row_stands_where_the_model_says(self) -> None:
-        stored = {row.id: row for row in self.ledger.experiments()}
-        assert {id: row.state for id, row in stored.items()} == {id: row.state for id, row in self.rows.items()}
-        assert {id: len(row.measurements) for id, row in stored.items()} == {id: r.runs for id, r in self.rows.items()}
-        assert self.ledger.champion_commit() == self.champion
-        commits = [row.commit for row in stored.values() if row.commit is not None]
-        assert len(commits) == len(set(commits)) == self.landed + (self.champion is not None)
+    def teardown(self) -> None:
+        """The next morning nothing is lost and nothing doubled."""
+        if hasattr(self, "night"):
+            self.night.end()
+            assert self.night.differences() == []
+            self.night.settle()
+            assert self.night.complaints() == []
+
+
+def run_schedules(folder: Path, number: int, luck: int, phases: Sequence[Phase] = tuple(Phase)) -> int:
+    """Raises whatever the first schedule that goes wrong raises, made as short as it can be.
+
+    Returns:
+        How many there were, `number` at least.
+    """
+    site = Site(folder)
+    try:
+        while site.schedules < number:
+            luck += WORKERS
+            run_state_machine_as_test(
+                seed(luck)(type("Machine", (Schedule,), {"site": site})),
+                settings=settings(
+                    max_examples=min(250, number),
+                    stateful_step_count=STEPS,
+                    phases=phases,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        return site.schedules
+    finally:
+        site.close()
+
+
+def run_side_by_side(number: int) -> int:
+    """Half of them in each of two processes. Any luck must do; this one is the same every time."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder,
+        ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool,
+    ):
+        parts = [
+            pool.submit(run_schedules, Path(folder) / str(luck), number // WORKERS, luck) for luck in range(WORKERS)
+        ]
+        return sum(part.result() for part in parts)
+
+
+def test_no_schedule_loses_or_doubles_anything() -> None:
+    assert run_side_by_side(2000) >= 2000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_no_schedule_of_many_loses_or_doubles_anything() -> None:
+    """Run by name: pytest -m long tests/ledger/test_machine.py, with SCHEDULES=10000 in the environment for so many."""
+    assert run_side_by_side(SCHEDULES) >= SCHEDULES
 
 
 @pytest.fixture
-def server() -> Iterator[Any]:
-    with tempfile.TemporaryDirectory(prefix="ar-") as folder, open_redis(Path(folder)) as server:
-        yield server
+def site() -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder:
+        site = Site(Path(folder) / "0")
+        yield site
+        site.close()
 
 
-def test_no_schedule_of_steps_leads_the_ledger_astray(server: Any) -> None:
-    machine = type("Machine", (LedgerMachine,), {"client": server.client})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=150,
-            stateful_step_count=60,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_an_arbiter_that_slept_through_a_merge_does_not_set_the_champion_back(site: Site) -> None:
+    """It saw the branch before the merge, and the champion after it."""
+    for calls in range(1, 9):
+        night = site.night(b"luck", budget=1000)
+        night.begin()
+        night.advance("arbiter", 8)
+        assert night.model.champion is not None
+        while night.model.oldest(State.SCORED) is None:
+            night.go_round(without="arbiter")
+        night.advance("arbiter", calls)
+        night.suspend("arbiter")
+        merges = len(night.acknowledged.merges)
+        while len(night.acknowledged.merges) == merges:
+            night.go_round()
+        night.wake(12)
+        for _ in range(3):
+            night.go_round()
+        night.end()
+        night.settle()
+        assert night.complaints() == []
+        assert [id for id, row in night.model.rows.items() if row.lane == "baseline"] == [1], (
+            f"measured again, after {calls} calls"
+        )
+
+
+# ---- would they notice? ----------------------------------------------------------------------------------------------
+
+
+def in_lua(words: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """A ledger whose transitions use these words in place of their own."""
+
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        def source(name: str) -> str:
+            return "\n".join([(FOLDER / "shared.lua").read_text(), words, (FOLDER / f"{name}.lua").read_text()])
+
+        monkeypatch.setattr(scripts, "source", source)
+
+    return plant
+
+
+def a_branch_that_is_set_without_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swap(champion: Champion, old: str, new: str) -> bool:
+        champion.must("update-ref", champion.ref, new)
+        return True
+
+    monkeypatch.setattr(Champion, "swap", swap)
+
+
+def a_server_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = Site.night
+
+    def forgetful(site: Site, luck: bytes) -> Night:
+        site.client.config_set("appendonly", "no")
+        return night(site, luck)
+
+    monkeypatch.setattr(Site, "night", forgetful)
+    monkeypatch.setattr(Schedule, "kills_per_256", 256)
+
+
+FAULTS = {
+    "a result counts whatever the lease": in_lua("lease_is_current = function() return true end"),
+    "a step needs no state": in_lua("refusal = function(prefix, id, state) return nil, state, id end"),
+    "nothing is written into the history": in_lua("note_event = function() end"),
+    "who leaves a state stays there too": in_lua("local real = move\nmove = function(prefix, id, from, ...) real(prefix, id, '', ...) end"),
+    "the branch is set without a look at it": a_branch_that_is_set_without_a_look_at_it,
+    "the server forgets": a_server_that_forgets,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_schedules_notice(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS[fault](monkeypatch)
+    with tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder, pytest.raises(Exception):  # noqa: B017
+        run_schedules(Path(folder) / "0", 300, 0, phases=[Phase.generate])
