@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ledger.champion import Champion
 from ledger.store import Intent, Ledger
 from ledger.verdict import Rule
+from ledger.witness import tell_merge
 from records import Candidate, Experiment, Measurement, Verdict
 
 HEAD_TRAILER = "Ledger-Head"
@@ -78,7 +79,9 @@ class Arbiter:
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         text = message(experiment, verdict, measurement, self.ledger.head())
-        commit = self.champion.prepare(head, candidate.source, text)
+        beaten = self.ledger.champion_experiment()
+        assert beaten is not None, "a verdict to merge is about a champion"
+        commit = self.champion.prepare(head, candidate.source, text, tell_merge(experiment, verdict, beaten))
         # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
         if len(hashes) > 1:

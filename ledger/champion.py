@@ -7,6 +7,7 @@ filter, signature or identity of theirs has a say in what lands.
 import hashlib
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from records import BadInput, HostFault, MissingComponent
 AUTHOR = "autoresearch-org"
 EMAIL = "autoresearch-org@localhost"
 FILE = "train.py"
+HEADER = "autoresearch-record"
+"""Header of our commits, beside git's own: one line of JSON (ledger/witness.py) that `git log` does not show and that is fetched,
+pushed and bundled with the commit, whose id covers it."""
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsync=all",
@@ -55,6 +59,7 @@ class Champion:
 
     def __init__(self, repository: Path, campaign: str):
         self.repository = repository.resolve()
+        self.campaign = campaign
         self.branch = f"autoresearch/{campaign}"
         self.ref = f"refs/heads/{self.branch}"
         self.refuse_foreign_folder()
@@ -134,10 +139,28 @@ class Champion:
         """Hash of the exact bytes of a commit's train.py."""
         return hashlib.sha256(self.source_bytes(commit)).hexdigest()
 
+    def record(self, commit: str) -> str | None:
+        """What we wrote into a commit's header; None for one that somebody else made."""
+        headers = self.must("cat-file", "commit", commit).partition(b"\n\n")[0]
+        found = (line for line in headers.split(b"\n") if line.startswith(HEADER.encode() + b" "))
+        return next((line.partition(b" ")[2].decode("ascii", errors="replace") for line in found), None)
+
+    def beginning(self) -> str | None:
+        """The commit that the campaign began with, if it carries a record of it."""
+        name = self.campaign.replace(".", r"\.")
+        # The first that names the campaign: every merge does, and the start comes before them.
+        options = ("--first-parent", "--reverse", f"--grep=^Campaign: {name}$", "--format=%H")
+        commits = self.must("log", *options, self.head()).decode().split()
+        return commits[0] if commits and self.record(commits[0]) is not None else None
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def start(self, source: str) -> str:
-        """Make the branch if there is none: at HEAD if its train.py is `source`, else one commit above it.
+    def start(self, source: str, record: str = "") -> str:
+        """Make the branch if there is none: one commit above HEAD, or at HEAD if its train.py is `source` and nothing is recorded.
+
+        Args:
+            source: train.py to begin with.
+            record: of the campaign, one line of JSON in ASCII.
 
         Returns:
             Its tip. Raises BadInput if the repository has no commit.
@@ -147,17 +170,21 @@ class Champion:
         base = self.resolve("HEAD")
         if base is None:
             raise BadInput(f"{self.repository} has no commit: run `git add -A && git commit -m start` in it")
-        if self.git("cat-file", "blob", f"{base}:{FILE}").output != source.encode():
-            base = self.prepare(base, source, f"start of {self.branch}\n\n{FILE} as it was in the working copy.\n")
+        if record or self.git("cat-file", "blob", f"{base}:{FILE}").output != source.encode():
+            text = f"start of {self.branch}\n\n{FILE} as it was in the working copy.\n\nCampaign: {self.campaign}\n"
+            base = self.prepare(base, source, text, record)
         self.swap("", base)
         return self.head()
 
-    def prepare(self, parent: str, source: str, message: str) -> str:
+    def prepare(self, parent: str, source: str, message: str, record: str = "") -> str:
         """A commit above `parent` whose tree differs in nothing but train.py, on no branch yet. Returns it."""
         blob = self.must("hash-object", "-w", "-t", "blob", "--stdin", given=source.encode()).decode().strip()
         tree = self.must("mktree", "-z", "--missing", given=self.tree_with(parent, blob)).decode().strip()
-        text = message.replace("\0", "").encode()
-        return self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        by = f"{AUTHOR} <{EMAIL}> {int(time.time())} +0000"
+        headers = [f"tree {tree}", f"parent {parent}", f"author {by}", f"committer {by}"]
+        headers += [f"{HEADER} {record}"] if record else []
+        commit = "\n".join([*headers, "", message.replace("\0", "")])
+        return self.must("hash-object", "-w", "-t", "commit", "--stdin", given=commit.encode()).decode().strip()
 
     def tree_with(self, parent: str, blob: str) -> bytes:
         """Entries of the parent's tree, for mktree, with train.py replaced."""

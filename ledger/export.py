@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as arrow
 from pyarrow import parquet
 
-from records import BadInput, Experiment, State
+from records import BadInput, Claim, Experiment, State
 
-HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
+HEADER = "\t".join(Claim.model_fields)
+"""The original's five columns."""
 STATUS = {
     State.MERGED: "keep",
     State.DISCARDED: "discard",
@@ -21,16 +22,19 @@ STATUS = {
 
 
 def results_tsv(experiments: Sequence[Experiment]) -> str:
-    """A line for each experiment that ended after a run, in the order given.
+    """A line for each experiment that ended after a run, and for each that was imported, in the order given.
 
     `commit` is the merge, or the start of the source's hash for what never landed; `memory_gb` is in GiB, as the
     original prints it; both figures of a crash are 0.
     """
-    ended = [e for e in experiments if e.state in STATUS and e.measurements]
+    ended = [e for e in experiments if e.claim is not None or (e.state in STATUS and e.measurements)]
     return "\n".join([HEADER, *(line(e) for e in ended)]) + "\n"
 
 
 def line(experiment: Experiment) -> str:
+    if (claim := experiment.claim) is not None:
+        figures = (f"{figure:f}" for figure in (claim.val_bpb, claim.memory_gb))
+        return "\t".join([claim.commit, *figures, claim.status, claim.description])
     status = STATUS[experiment.state]
     score = experiment.score if status != "crash" else None
     source = experiment.candidate.source_sha256 if experiment.candidate else ""

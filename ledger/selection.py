@@ -44,22 +44,26 @@ class Selection(NamedTuple):
         )
 
 
-def select(experiments: Iterable[Experiment], selection: Selection, order: Order = Order.ID) -> list[Experiment]:
-    """Those that are asked for, in this order."""
+def select(
+    experiments: Iterable[Experiment], selection: Selection, order: Order = Order.ID, limit: int | None = None
+) -> list[Experiment]:
+    """Those that are asked for, in this order; of them the first `limit`."""
     found = [experiment for experiment in experiments if selection.has(experiment)]
     match order:
         case Order.ID:
-            return sorted(found, key=lambda e: e.id)
+            found.sort(key=lambda e: e.id)
         case Order.UPDATED:
-            return sorted(found, key=lambda e: e.updated_at, reverse=True)
+            found.sort(key=lambda e: e.updated_at, reverse=True)
         case Order.BPB:
-            return sorted(found, key=score)
+            found.sort(key=score)
+    return found[:limit]
 
 
 def score(experiment: Experiment) -> float:
-    """Newest val_bpb; infinite for none."""
-    measurement = experiment.score
-    return math.inf if measurement is None or measurement.val_bpb is None else measurement.val_bpb
+    """Newest val_bpb, or the one that is claimed; infinite for none."""
+    measurement, claim = experiment.score, experiment.claim
+    bpb = measurement.val_bpb if measurement is not None else claim.bpb if claim is not None else None
+    return math.inf if bpb is None else bpb
 
 
 def read_since(text: str, now: datetime) -> datetime:

@@ -40,6 +40,7 @@ from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
     explain_audit,
     explain_reproduction,
+    explain_state,
     plain,
     scores_by_source,
     tabulate,
@@ -298,7 +299,7 @@ def doctor(
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-@ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --json")
+@ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --sort bpb --limit 10 --json")
 def list_experiments(
     state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be repeated.")] = None,
     lane: Annotated[str | None, typer.Option(help="Only those of this lane.")] = None,
@@ -307,7 +308,10 @@ def list_experiments(
     ] = None,
     author: Annotated[str | None, typer.Option(metavar="ROLE[/MIND]", help="Only those that it proposed.")] = None,
     since: Annotated[str | None, typer.Option(help="Only those that changed since: 12h, 3d, or a date.")] = None,
-    sort: Annotated[Order, typer.Option(help="Order of the rows.")] = Order.ID,
+    sort: Annotated[
+        Order, typer.Option(help="Order of the rows: by id, the lowest score first, or the newest change first.")
+    ] = Order.ID,
+    limit: Annotated[int | None, typer.Option(help="Only so many, the first in this order.", min=1)] = None,
     campaign: CampaignOption = None,
     as_json: JsonOption = False,
     redis: RedisOption = None,
@@ -317,7 +321,7 @@ def list_experiments(
     moment = None if since is None else read_since(since, datetime.now(UTC))
     selection = Selection(tuple(state or ()), lane, role, author, moment)
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        experiments = select(ledger.experiments(states=state or None), selection, sort)
+        experiments = select(ledger.experiments(states=state or None), selection, sort, limit)
         name = ledger.name
     if as_json:
         print(json.dumps([summarise(e) for e in experiments], indent=2))
@@ -333,11 +337,11 @@ def show(
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """One experiment: hypothesis, diff, measurements, verdict."""
+    """One experiment: why it stands where it stands, in words; hypothesis, diff, measurements, verdict."""
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         found = ledger.experiment(experiment)
     if as_json:
-        print(found.model_dump_json(indent=2))
+        print(json.dumps(found.model_dump(mode="json") | {"why": explain_state(found)}, indent=2))
         return
     out.print(Panel(facts_of(found), title=f"#{found.id} {found.state}", title_align="left"))
     if found.candidate is not None and found.candidate.diff:
@@ -609,6 +613,7 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "title": experiment.hypothesis.title,
         "author": experiment.author,
         "val_bpb": score.val_bpb if score else None,
+        "claimed_bpb": experiment.claim and experiment.claim.bpb,
         "num_steps": score.num_steps if score else None,
         "commit": experiment.commit,
         "why": experiment.why,
@@ -623,11 +628,13 @@ def facts_of(experiment: Experiment) -> Table:
     grid.add_column(style="bold")
     grid.add_column()
     hypothesis = experiment.hypothesis
+    forecast = f"{hypothesis.expected_delta_bpb:+.4f} bpb, merges with probability {hypothesis.probability:.2f}"
     rows = [
         ("title", hypothesis.title),
+        ("why", f"{experiment.state}: {explain_state(experiment)}"),
         ("change", hypothesis.change),
         ("rationale", hypothesis.rationale),
-        ("forecast", f"{hypothesis.expected_delta_bpb:+.4f} bpb, merges with probability {hypothesis.probability:.2f}"),
+        ("forecast", "" if experiment.lane in ("baseline", "imported") else forecast),
         ("author", experiment.author),
         ("roles", " ".join(f"{role}@{sha[:10]}" for role, sha in experiment.roles.items())),
         ("parent", experiment.candidate.parent[:10] if experiment.candidate else ""),
