@@ -224,26 +224,34 @@ class Champion:
         return done.output
 
     def git(self, *arguments: str, given: bytes = b"") -> Done:
-        settings = [part for setting in SETTINGS for part in ("-c", setting)]
-        # GIT_DIR and its like, set when we are called from a hook, would lead us to another repository or index.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        identity = {
-            f"GIT_{who}_{what}": text
-            for who in ("AUTHOR", "COMMITTER")
-            for what, text in (("NAME", AUTHOR), ("EMAIL", EMAIL))
-        }
-        try:
-            done = subprocess.run(
-                ["git", *settings, *arguments],
-                cwd=self.repository,
-                env=environment | identity | {"LC_ALL": "C"},
-                input=given,
-                capture_output=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise MissingComponent("git is not installed: apt-get install git") from None
-        lines = [
-            line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("fatal", "error"))
-        ]
-        return Done(done.returncode, done.stdout, lines[0] if lines else "it gave no reason")
+        return run_git(self.repository, *arguments, given=given)
+
+
+def branches(repository: Path) -> list[str]:
+    """Campaigns that have a branch in this repository."""
+    listed = run_git(repository, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/heads/autoresearch/")
+    return listed.output.decode(errors="replace").split()
+
+
+def run_git(repository: Path, *arguments: str, given: bytes = b"") -> Done:
+    settings = [part for setting in SETTINGS for part in ("-c", setting)]
+    # GIT_DIR and its like, set when we are called from a hook, would lead us to another repository or index.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    identity = {
+        f"GIT_{who}_{what}": text
+        for who in ("AUTHOR", "COMMITTER")
+        for what, text in (("NAME", AUTHOR), ("EMAIL", EMAIL))
+    }
+    try:
+        done = subprocess.run(
+            ["git", *settings, *arguments],
+            cwd=repository,
+            env=environment | identity | {"LC_ALL": "C"},
+            input=given,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise MissingComponent("git is not installed: apt-get install git") from None
+    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("fatal", "error"))]
+    return Done(done.returncode, done.stdout, lines[0] if lines else "it gave no reason")

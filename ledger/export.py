@@ -97,9 +97,14 @@ def write_experiments(path: Path, experiments: Sequence[Experiment]) -> None:
     if path.suffix not in FORMATS:
         raise BadInput(f"{path}: the ending says in which format: {', '.join(FORMATS)}")
     content = FORMATS[path.suffix](experiments)
+    write_whole(path, content.encode() if isinstance(content, str) else content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there completely, and on disk, or as it was before."""
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -86,7 +86,8 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
 
     merged = [row for row in judged if row["state"] == "merged"]
     branch = "autoresearch/" + json.loads(run(lab, "ledger", "show", "1", "--json").stdout)["campaign"]
-    commits = git(lab, "rev-list", f"HEAD..{branch}").split()
+    *commits, start = git(lab, "rev-list", f"HEAD..{branch}").split()
+    assert git(lab, "diff", "--stat", "HEAD", start) == "", "the start is the working copy as it was"
     assert [row["commit"] for row in merged] == list(reversed(commits))
     for row in merged:
         shown = json.loads(run(lab, "ledger", "show", str(row["id"]), "--json").stdout)
