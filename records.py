@@ -385,7 +385,8 @@ class Campaign(Record):
 class Event(Record):
     """One line of the ledger's history."""
 
-    id: str
+    id: int
+    """Its place there; the first is 1."""
     at: str
     experiment: int | None
     kind: str

@@ -39,6 +39,9 @@ class Arbiter:
             return True
         head = self.champion.head()
         experiment = self.ledger.next_scored()
+        if experiment is not None and experiment.lane == "baseline":
+            self.crown(experiment)
+            return True
         if experiment is not None and (experiment.candidate is None or experiment.candidate.parent != head):
             self.ledger.rebase(experiment.id, "rebase: champion moved")
             return True
@@ -64,6 +67,16 @@ class Arbiter:
                 diff="",
             )
         )
+
+    def crown(self, baseline: Experiment) -> None:
+        """Make a measured baseline the champion, if what was measured is what its commit has."""
+        candidate, measurement = baseline.candidate, baseline.measurements[-1]
+        assert candidate is not None, "a baseline has a candidate"
+        if measurement.hashes.source == self.champion.landed_source_sha256(candidate.parent):
+            self.ledger.crown(baseline.id, candidate.parent)
+        else:
+            reason = "what was measured is not the program of the commit"
+            self.ledger.discard(baseline.id, Verdict(merge=False, rule="baseline", champion_bpb=None, candidate_bpb=measurement.val_bpb, reason=reason))  # fmt: skip
 
     def judge(self, experiment: Experiment, head: str) -> None:
         """Discard the experiment, or land it on the champion."""

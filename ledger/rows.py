@@ -1,51 +1,83 @@
-"""How a row of the ledger is read back: Redis hash → Experiment."""
+"""How a row of the ledger is read back: its parts in Redis → Experiment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from records import Candidate, Event, Experiment, Hypothesis, Measurement, Review, Verdict
+from records import Candidate, Event, Experiment, Hypothesis, Measurement, Review, State, Verdict
 
 ROLE = "role:"
+RANKS = (
+    *(State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.REFUSED, State.DUPLICATE),
+    *(State.RUNNING, State.CRASHED, State.INVALID, State.SCORED),
+    *(State.STALE, State.DISCARDED, State.MERGING, State.MERGED),
+)
+"""States that agents, then those that runners, then those that only the arbiter may put an experiment into."""
 
 
-def instant(milliseconds: str) -> str:
+def instant(milliseconds: str | int) -> str:
     """UTC, ISO 8601, of a server time in milliseconds since 1970."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-def read_experiment(campaign: str, id: int, row: Mapping[str, str], measurements: Sequence[str]) -> Experiment:
-    """Rebuild a row from its hash and its list of measurements."""
+class Stored(NamedTuple):
+    """What Redis has of one experiment, by who wrote it: see lua/shared.lua."""
+
+    id: int
+    states: tuple[State, ...]
+    """Where it stands: exactly one, unless somebody has meddled with it."""
+    baseline: bool
+    updated_ms: int
+    row: dict[str, str]
+    run: dict[str, str]
+    verdict: dict[str, str]
+    measurements: list[str]
+    """JSON, oldest first."""
+
+    @property
+    def state(self) -> State:
+        """Of several, the one that fewest may write."""
+        return max(self.states, key=RANKS.index)
+
+    @property
+    def updated_at(self) -> str:
+        return instant(self.updated_ms)
+
+
+def read_experiment(campaign: str, stored: Stored) -> Experiment:
+    """Rebuild a row from its parts."""
+    row, verdict = stored.row, stored.verdict
     return Experiment.model_validate(
         {
-            "id": id,
+            "id": stored.id,
             "campaign": campaign,
-            "lane": row["lane"],
-            "state": row["state"],
+            "lane": "baseline" if stored.baseline else row["lane"],
+            "state": stored.state,
             "hypothesis": Hypothesis.model_validate_json(row["hypothesis"]),
             "author": row["author"],
             "roles": {key.removeprefix(ROLE): value for key, value in row.items() if key.startswith(ROLE)},
             "candidate": Candidate.model_validate_json(row["candidate"]) if "candidate" in row else None,
             "review": Review.model_validate_json(row["review"]) if "review" in row else None,
-            "measurements": [Measurement.model_validate_json(text) for text in measurements],
-            "verdict": Verdict.model_validate_json(row["verdict"]) if "verdict" in row else None,
-            "commit": row.get("commit"),
+            "measurements": [Measurement.model_validate_json(text) for text in stored.measurements],
+            "verdict": Verdict.model_validate_json(verdict["verdict"]) if "verdict" in verdict else None,
+            "commit": verdict.get("commit"),
             "note": row.get("note", ""),
-            "attempts": int(row.get("attempts", 0)),
+            "attempts": int(stored.run.get("attempts", 0)),
             "created_at": instant(row["created_at"]),
-            "updated_at": instant(row["updated_at"]),
+            "updated_at": stored.updated_at,
         }
     )
 
 
-def read_event(id: str, fields: Mapping[str, str]) -> Event:
-    """Rebuild an event of the stream. Campaigns of before 2026-11-25 have neither time nor hashes in theirs."""
+def read_event(id: int, fields: Mapping[str, str]) -> Event:
+    """Rebuild an event of the history; its id is its place there."""
     return Event(
         id=id,
-        at=instant(fields.get("at", id.partition("-")[0])),
+        at=instant(fields["at"]),
         experiment=int(fields["experiment"]) if fields["experiment"] else None,
         kind=fields["kind"],
         detail=fields["detail"],
-        record=fields.get("record", ""),
-        digest=fields.get("digest", ""),
-        hash=fields.get("hash", ""),
+        record=fields["record"],
+        digest=fields["digest"],
+        hash=fields["hash"],
     )

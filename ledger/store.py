@@ -1,15 +1,17 @@
 """The ledger of one campaign: every experiment, where it stands, and the steps that it may take."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
 
 from ledger import scripts
 from ledger.lease import Lease
-from ledger.rows import instant, read_event, read_experiment
+from ledger.rows import Stored, read_event, read_experiment
+from ledger.schema import SCHEMA
 from records import (
     BadInput,
     Campaign,
@@ -33,8 +35,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 CLAIM_PATIENCE_S = 900.0
 """A claim older than this belongs to a worker that died: a mind answers in seconds to minutes."""
 MAX_REBASES = 3
-TELEMETRY_TTL_S = 3600.0
-"""Outlives the longest silent phase (a cold compile); a run that ends removes its telemetry itself."""
+READ_AT_ONCE = 1000
+"""Rows of one transaction: some ten milliseconds of the server's time."""
+RESULTS = (State.MERGED, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
+"""Where an experiment ends that had its turn on a device."""
 
 
 class Intent(NamedTuple):
@@ -60,9 +64,9 @@ class Spent(NamedTuple):
     """What a campaign has used up. The baseline's seconds count; the baseline is no experiment."""
 
     started: int
-    """On a device, waiting for the verdict, or ended after a run."""
+    """On a device, waiting for the verdict, or ended by its result."""
     judged: int
-    """Ended after a run."""
+    """Ended by its result: in one of RESULTS."""
     open: int
     """Proposed, claimed, coded or queued: its run lies ahead."""
     device_s: float
@@ -75,14 +79,16 @@ class Ledger:
     Args:
         client: a connection with `decode_responses=True`, as `ledger.server.connect` makes it.
         campaign: its name; `create` makes the campaign.
+        reader: another connection, for all that is only read: a user who may do a step need not be one who may read.
 
     Every step below raises BadInput for an unknown id and WrongState when the experiment is not where the step starts;
     it has then changed nothing.
     """
 
-    def __init__(self, client: redis.Redis, campaign: str):
+    def __init__(self, client: redis.Redis, campaign: str, reader: redis.Redis | None = None):
         # Any: the types of redis-py say of every answer that it may be one to wait for.
         self.client: Any = client
+        self.reader: Any = reader or client
         self.name = campaign
         self.prefix = f"autoresearch:campaign:{campaign}:"
 
@@ -98,11 +104,11 @@ class Ledger:
         """Begin the campaign. Raises BadInput if the name exists or is no name."""
         if campaign.name != self.name or not NAME.fullmatch(campaign.name):
             raise BadInput(f"campaign {campaign.name!r}: a name is letters, digits, '.', '_' and '-', at most 80")
-        self.run("create", campaign.name, campaign.model_dump_json())
+        self.run("create", campaign.name, campaign.model_dump_json(), SCHEMA)
 
     def campaign(self) -> Campaign:
         """Raises MissingComponent if there is none."""
-        text = self.client.get(self.prefix + "campaign")
+        text = self.reader.get(self.prefix + "campaign")
         if text is None:
             raise MissingComponent(f"no campaign {self.name} in this ledger: launch it first")
         return Campaign.model_validate_json(text)
@@ -112,7 +118,7 @@ class Ledger:
         self.client.set(self.prefix + "stop", reason)
 
     def stop_reason(self) -> str | None:
-        reason: str | None = self.client.get(self.prefix + "stop")
+        reason: str | None = self.reader.get(self.prefix + "stop")
         return reason
 
     def clear_stop(self) -> None:
@@ -146,7 +152,7 @@ class Ledger:
         return id
 
     def propose_baseline(self, candidate: Candidate) -> int:
-        """Queue the train.py of commit `candidate.parent` as it stands. Its score makes that commit the champion.
+        """Queue the train.py of commit `candidate.parent` as it stands. With a score, `crown` makes that commit the champion.
 
         Idempotent: a commit that has a baseline already is not queued again, unless the branch was set back to it.
         """
@@ -196,11 +202,11 @@ class Ledger:
         return self.found(self.run("take", lease.device, lease.fence, lease.holder, champion))
 
     def record(self, id: int, lease: Lease, measurement: Measurement, *, max_attempts: int = 3) -> None:
-        """running → scored | crashed | invalid; a baseline with a score → merged.
-
-        After a failure of the host → queued again, and → crashed after `max_attempts` of them.
+        """running → scored | crashed | invalid. After a failure of the host → queued again, and → crashed after
+        `max_attempts` of them.
 
         Raises:
+            AlreadyRecorded: this program was measured under this seed before; seeds are fresh, so this is that very result.
             StaleFence: the lease is over, or the experiment runs under another one.
         """
         outcome, note = outcome_of(measurement)
@@ -212,31 +218,30 @@ class Ledger:
             lease.holder,
             outcome,
             measurement.model_dump_json(),
-            repr(device_seconds(measurement)),
+            "" if measurement.val_bpb is None else result_key(measurement),
+            round(device_seconds(measurement) * 1000),
             "" if measurement.val_bpb is None else repr(measurement.val_bpb),
             note,
             max_attempts,
         )
 
     def progress(self, id: int, lease: Lease, phase: str, progress: Progress | None) -> None:
-        """Tell people how a run gets on. Kept for TELEMETRY_TTL_S; shown only while it runs under this lease."""
+        """Tell people how a run gets on. Shown only while it runs under this lease."""
         live = {"fence": lease.fence, "phase": phase, "progress": progress and progress.model_dump()}
-        self.client.set(f"{self.prefix}live:{id}", json.dumps(live), px=round(TELEMETRY_TTL_S * 1000))
+        self.client.hset(self.run_key(id), "live", json.dumps(live))
 
     def running(self) -> list[Running]:
         """What is on the devices."""
-        ids = [int(id) for id in self.client.zrange(self.state_key(State.RUNNING), 0, -1)]
-        rows = self.read(ids, lambda id, pipe: pipe.hmget(self.row_key(id), "state", "device", "fence", "updated_at"))
-        lives = self.read(ids, lambda id, pipe: pipe.get(f"{self.prefix}live:{id}"))
+        ids = [int(id) for id in self.reader.zrange(self.state_key(State.RUNNING), 0, -1)]
         found: list[Running] = []
-        for id, (state, device, fence, since), text in zip(ids, rows, lives, strict=True):
-            if state != State.RUNNING:
+        for row in self.stored(ids):
+            if row.state != State.RUNNING:
                 continue
-            live = json.loads(text) if text else {}
-            if live.get("fence") != int(fence):
+            live = json.loads(row.run.get("live", "{}"))
+            if live.get("fence") != int(row.run["fence"]):
                 live = {"phase": "starting", "progress": None}
             progress = live["progress"] and Progress.model_validate(live["progress"])
-            found.append(Running(id, device, live["phase"], progress, instant(since)))
+            found.append(Running(row.id, row.run["device"], live["phase"], progress, row.updated_at))
         return found
 
     # ---- arbitration -------------------------------------------------------------------------------------------------
@@ -251,8 +256,12 @@ class Ledger:
 
     def intent(self) -> Intent | None:
         """The merge that is under way."""
-        row = self.client.hgetall(self.prefix + "intent")
+        row = self.reader.hgetall(self.prefix + "intent")
         return Intent(int(row["experiment"]), row["parent"], row["commit"]) if row else None
+
+    def crown(self, id: int, commit: str) -> None:
+        """scored → merged for the baseline of `commit`, which is now the champion."""
+        self.run("crown", id, commit)
 
     def discard(self, id: int, verdict: Verdict) -> None:
         """scored → discarded."""
@@ -276,12 +285,12 @@ class Ledger:
 
     def champion_commit(self) -> str | None:
         """The commit whose score is to beat; None until the baseline is measured."""
-        commit: str | None = self.client.hget(self.prefix + "champion", "commit")
+        commit: str | None = self.reader.hget(self.prefix + "champion", "commit")
         return commit
 
     def champion_experiment(self) -> Experiment | None:
         """The experiment that made the champion: a merged one, or a baseline."""
-        id = self.client.hget(self.prefix + "champion", "experiment")
+        id = self.reader.hget(self.prefix + "champion", "experiment")
         return self.found(id and int(id))
 
     def champion_score(self) -> list[Measurement]:
@@ -304,7 +313,7 @@ class Ledger:
     def experiments(self, *, states: Collection[State] | None = None) -> list[Experiment]:
         """All rows, or those in some states, oldest first."""
         keys = [self.state_key(state) for state in (State if states is None else states)]
-        ids = sorted(int(id) for ids in self.read(keys, lambda key, pipe: pipe.zrange(key, 0, -1)) for id in ids)
+        ids = sorted({int(id) for ids in self.read(keys, lambda key, pipe: pipe.zrange(key, 0, -1)) for id in ids})
         return [row for row in self.rows(ids) if states is None or row.state in states]
 
     def counts(self) -> dict[State, int]:
@@ -313,20 +322,28 @@ class Ledger:
         return {state: count for state, count in zip(State, counts, strict=True) if count}
 
     def spent(self) -> Spent:
-        """What has been used up, from the stored rows."""
-        ids = range(1, int(self.client.get(self.prefix + "ids") or 0) + 1)
-        fields = ("lane", "state", "attempts", "device_s")
-        rows = self.read(ids, lambda id, pipe: pipe.hmget(self.row_key(id), *fields))
-        states = [(State(state), int(attempts or 0)) for lane, state, attempts, _ in rows if lane != "baseline"]
-        judged = sum(state.final and attempts > 0 for state, attempts in states)
-        at_work = sum(state in (State.RUNNING, State.SCORED, State.MERGING) for state, _ in states)
-        unfinished = sum(not state.final for state, _ in states)
-        return Spent(judged + at_work, judged, unfinished - at_work, sum(float(row[3] or 0) for row in rows))
+        """What has been used up. No row is read: this is asked several times a second."""
+        baselines = self.reader.zrange(self.prefix + "lane:baseline", 0, -1)
 
-    def events(self, after: str = "-", count: int = 1000) -> list[Event]:
-        """Up to `count` events, oldest first, that came after the event with this id (`-`: from the beginning)."""
-        start = after if after == "-" else f"({after}"
-        return [read_event(id, fields) for id, fields in self.client.xrange(self.prefix + "events", start, "+", count)]
+        def ask(state: State, pipe: Any) -> None:
+            pipe.zcard(self.state_key(state))
+            pipe.zmscore(self.state_key(state), baselines or ["none"])
+
+        answers = self.read(State, ask)
+        standing = {
+            state: count - sum(score is not None for score in scores)
+            for state, count, scores in zip(State, answers[::2], answers[1::2], strict=True)
+        }
+        judged = sum(standing[state] for state in RESULTS)
+        at_work = sum(standing[state] for state in (State.RUNNING, State.SCORED, State.MERGING))
+        unfinished = sum(count for state, count in standing.items() if not state.final)
+        device_ms = int(self.reader.hget(self.prefix + "spent", "device_ms") or 0)
+        return Spent(judged + at_work, judged, unfinished - at_work, device_ms / 1000)
+
+    def events(self, after: int = 0, count: int = 1000) -> list[Event]:
+        """Up to `count` events, oldest first, that came after the one with this id; the first has id 1."""
+        texts = self.reader.lrange(self.prefix + "events", after, after + count - 1)
+        return [read_event(id, json.loads(text)) for id, text in enumerate(texts, after + 1)]
 
     def note(self, kind: str, detail: str) -> None:
         """Put something into the history that concerns the campaign as a whole."""
@@ -334,12 +351,12 @@ class Ledger:
 
     def head(self) -> str:
         """Hash of the newest event, which covers all before it."""
-        return self.client.get(self.prefix + "head") or ""
+        newest = self.reader.lindex(self.prefix + "events", -1)
+        return "" if newest is None else str(json.loads(newest)["hash"])
 
-    def last_event(self) -> str:
+    def last_event(self) -> int:
         """Id of the newest event, for `events(after=...)`."""
-        newest = self.client.xrevrange(self.prefix + "events", count=1)
-        return newest[0][0] if newest else "-"
+        return int(self.reader.llen(self.prefix + "events"))
 
     # ---- after a crash -----------------------------------------------------------------------------------------------
 
@@ -350,7 +367,7 @@ class Ledger:
             A line for each experiment that was taken back.
         """
         lines: list[str] = []
-        for id in [int(id) for id in self.client.zrange(self.state_key(State.CLAIMED), 0, -1)]:
+        for id in [int(id) for id in self.reader.zrange(self.state_key(State.CLAIMED), 0, -1)]:
             self.release(id)
             lines.append(f"#{id} was being written when the last launcher ended: proposed again")
         return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
@@ -368,34 +385,62 @@ class Ledger:
     def row_key(self, id: int) -> str:
         return f"{self.prefix}experiment:{id}"
 
+    def run_key(self, id: int) -> str:
+        return f"{self.prefix}run:{id}"
+
+    def verdict_key(self, id: int) -> str:
+        return f"{self.prefix}verdict:{id}"
+
+    def measurements_key(self, id: int) -> str:
+        return f"{self.prefix}measurements:{id}"
+
     def state_key(self, state: State) -> str:
         return f"{self.prefix}state:{state}"
 
     def read(self, items: Iterable[T], ask: Callable[[T, Any], object]) -> list[Any]:
-        """One answer for each item, all read at the same moment."""
-        with self.client.pipeline(transaction=True) as pipe:
+        """The answers for all items, read at the same moment."""
+        with self.reader.pipeline(transaction=True) as pipe:
             for item in items:
                 ask(item, pipe)
             answers: list[Any] = pipe.execute()
             return answers
 
+    def ask_rows(self, ids: Sequence[int], pipe: Any) -> None:
+        """Ask for all that `answered` wants: first what sets say of all ids, then the parts of each."""
+        keys = [*(self.state_key(state) for state in State), self.prefix + "lane:baseline", self.prefix + "updated"]
+        for key in keys:
+            pipe.zmscore(key, list(ids))
+        for id in ids:
+            for key in (self.row_key(id), self.run_key(id), self.verdict_key(id)):
+                pipe.hgetall(key)
+            pipe.lrange(self.measurements_key(id), 0, -1)
+
+    def answered(self, ids: Sequence[int], answers: Sequence[Any]) -> list[Stored]:
+        """What is stored of these ids, where there is anything."""
+        sets, parts = answers[: len(State) + 2], answers[len(State) + 2 :]
+        found: list[Stored] = []
+        for i, id in enumerate(ids):
+            *turns, baseline, updated = (scores[i] for scores in sets)
+            states = tuple(state for state, turn in zip(State, turns, strict=True) if turn is not None)
+            if states and parts[4 * i]:
+                found.append(Stored(id, states, baseline is not None, int(updated or 0), *parts[4 * i : 4 * i + 4]))
+        return found
+
+    def stored(self, ids: Iterable[int]) -> list[Stored]:
+        found: list[Stored] = []
+        for chunk in batched(list(ids), READ_AT_ONCE):
+            found += self.answered(chunk, self.read([chunk], self.ask_rows))
+        return found
+
     def rows(self, ids: Iterable[int]) -> list[Experiment]:
         """The rows of these ids that exist."""
-        ids = list(ids)
-
-        def ask(id: int, pipe: Any) -> None:
-            pipe.hgetall(self.row_key(id))
-            pipe.lrange(f"{self.prefix}measurements:{id}", 0, -1)
-
-        answers = self.read(ids, ask)
-        found = zip(ids, answers[::2], answers[1::2], strict=True)
-        return [read_experiment(self.name, id, row, measurements) for id, row, measurements in found if row]
+        return [read_experiment(self.name, row) for row in self.stored(ids)]
 
     def found(self, id: int | None) -> Experiment | None:
         return None if id is None else self.experiment(id)
 
     def oldest(self, state: State) -> Experiment | None:
-        first = self.client.zrange(self.state_key(state), 0, 0)
+        first = self.reader.zrange(self.state_key(state), 0, 0)
         return self.experiment(int(first[0])) if first else None
 
 
@@ -414,3 +459,14 @@ def device_seconds(measurement: Measurement) -> float:
     """Seconds that a measurement kept the device busy."""
     phases = (measurement.startup_seconds, measurement.train_seconds, measurement.score_seconds)
     return sum(seconds for seconds in phases if seconds is not None)
+
+
+def result_key(measurement: Measurement) -> str:
+    """SHA-256 of what was measured, on what, with what, under which seed: the same key means the same result."""
+    hashes = measurement.hashes
+    parts = (hashes.source, measurement.split, measurement.seed, hashes.dataset, hashes.tokenizer, hashes.prepare)
+    return hashlib.sha256(json.dumps([*parts, hashes.scorer, hashes.image]).encode()).hexdigest()
+
+
+def batched(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

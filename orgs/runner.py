@@ -2,12 +2,13 @@
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import redis
 
-from ledger import Ledger, Quarantined
+from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
 from ledger.verdict import Rule, may_merge
@@ -91,7 +92,8 @@ class Runner:
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
             quarantine(self.ledger.client, self.keeper.lease, left)
-        self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        with suppress(AlreadyRecorded):  # its answer was lost on the way
+            self.ledger.record(experiment.id, self.keeper.lease, measurement)
         if left is not None:
             raise Quarantined(left)
         return True

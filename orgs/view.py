@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger, Running
+from ledger.store import RESULTS
 from orgs.report import delta_bpb, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
@@ -42,7 +43,7 @@ class Snapshot:
     @property
     def judged(self) -> list[Experiment]:
         """Experiments that had their turn on the device and ended, newest last. The baseline is not one of them."""
-        ended = [e for e in self.experiments if e.lane != "baseline" and e.state.final and e.attempts > 0]
+        ended = [e for e in self.experiments if e.lane != "baseline" and e.state in RESULTS]
         return sorted(ended, key=lambda e: e.updated_at)
 
     @property

@@ -3,16 +3,18 @@
 -- checks:  an idea is proposed, or was claimed longer than patience_ms ago by a worker that must have died
 -- writes:  state and worker; returns the id, or nil
 local prefix, worker, patience_ms = unpack(ARGV)
-local id = call('ZRANGE', prefix .. 'state:proposed', 0, 0)[1]
+local from, oldest = 'proposed', call('ZRANGE', prefix .. 'state:proposed', 0, 0, 'WITHSCORES')
+local id, turn = oldest[1], oldest[2]
 if not id then
-  for _, claimed in ipairs(call('ZRANGE', prefix .. 'state:claimed', 0, -1)) do
-    local since = call('HGET', row_of(prefix, claimed), 'updated_at')
-    if now() - since > tonumber(patience_ms) then
-      id = claimed
+  from = 'claimed'
+  local claimed = call('ZRANGE', prefix .. 'state:claimed', 0, -1, 'WITHSCORES')
+  for i = 1, #claimed, 2 do
+    if now() - call('ZSCORE', prefix .. 'updated', claimed[i]) > tonumber(patience_ms) then
+      id, turn = claimed[i], claimed[i + 1]
       break
     end
   end
 end
 if not id then return false end
-move(prefix, id, 'claimed', worker)
+move(prefix, id, from, 'claimed', turn, worker)
 return tonumber(id)

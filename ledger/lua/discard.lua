@@ -3,7 +3,7 @@
 -- checks:  it is scored
 -- writes:  the verdict and the state
 local prefix, id, verdict, reason = unpack(ARGV)
-local refused = refusal(prefix, id, 'scored')
+local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
-call('HSET', row_of(prefix, id), 'verdict', verdict)
-move(prefix, id, 'discarded', reason, 'verdict', verdict)
+call('HSET', prefix .. 'verdict:' .. id, 'verdict', verdict)
+move(prefix, id, from, 'discarded', turn, reason, 'verdict', verdict)

@@ -1,15 +1,17 @@
 -- The branch stands at the merge: merging -> merged.
 -- inputs:  prefix, id, commit
--- checks:  it is merging, and this commit is its open intent
+-- checks:  this commit is the open intent, and the experiment is merging
 -- writes:  the champion, the commit, the state; closes the intent
 local prefix, id, commit = unpack(ARGV)
-local refused = refusal(prefix, id, 'merging')
+local intent = prefix .. 'intent'
+local intended, to = unpack(call('HMGET', intent, 'experiment', 'commit'))
+local refused, from, turn = refusal(prefix, id, 'merging')
 if refused then return refused end
-local row, intent = row_of(prefix, id), prefix .. 'intent'
-if call('HGET', intent, 'experiment') ~= id or call('HGET', intent, 'commit') ~= commit then
+if intended ~= id or to ~= commit then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' has no open intent to merge ' .. commit)
 end
-call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id, 'val_bpb', call('HGET', row, 'val_bpb'))
-call('DEL', intent)
-call('HSET', row, 'commit', commit, 'note', '')
-move(prefix, id, 'merged', commit)
+call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id)
+call('HDEL', intent, 'experiment', 'parent', 'commit')
+call('HSET', prefix .. 'verdict:' .. id, 'commit', commit)
+call('HSET', row_of(prefix, id), 'note', '')
+move(prefix, id, from, 'merged', turn, commit)

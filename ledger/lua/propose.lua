@@ -13,5 +13,5 @@ end
 local id = call('INCR', prefix .. 'ids')
 call('HSET', row_of(prefix, id), 'lane', lane, 'hypothesis', hypothesis, 'author', author, 'created_at', now())
 sign(prefix, id, roles)
-move(prefix, id, 'proposed', author, 'hypothesis', hypothesis)
+move(prefix, id, '', 'proposed', id, author, 'hypothesis', hypothesis)
 return id

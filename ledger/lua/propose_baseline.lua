@@ -1,17 +1,19 @@
--- Have a commit of the branch measured as it stands: -> queued.
+-- Have a commit of the branch measured as it stands: -> queued. Its turn is 0, since nothing can be judged before it.
 -- inputs:  prefix, hypothesis (JSON), author, candidate (JSON), parent (the commit), meaning
--- checks:  the commit has no baseline yet, or one that merged long ago (the branch was set back to it)
+-- checks:  the commit has no baseline yet, or one that merged long ago (the branch was set back to it) or did not count
 -- writes:  the row, and its claim on the program if nobody has it; returns its id, or the id of the one there is
 local prefix, hypothesis, author, candidate, parent, meaning = unpack(ARGV)
 local known = call('HGET', prefix .. 'baselines', parent)
 if known then
-  local merged = call('HGET', row_of(prefix, known), 'state') == 'merged'
-  if not merged or call('HGET', prefix .. 'champion', 'commit') == parent then return tonumber(known) end
+  local past = call('ZSCORE', prefix .. 'state:discarded', known)
+    or (call('ZSCORE', prefix .. 'state:merged', known) and call('HGET', prefix .. 'champion', 'commit') ~= parent)
+  if not past then return tonumber(known) end
 end
 local id = call('INCR', prefix .. 'ids')
+call('HSET', prefix .. 'baselines', parent, id)
+call('ZADD', prefix .. 'lane:baseline', id, id)
 call('HSET', row_of(prefix, id), 'lane', 'baseline', 'hypothesis', hypothesis, 'author', author, 'created_at', now(),
   'candidate', candidate, 'parent', parent, 'meaning', meaning)
-call('HSET', prefix .. 'baselines', parent, id)
 call('HSETNX', prefix .. 'programs', meaning, id)
-move(prefix, id, 'queued', 'baseline', 'candidate', candidate)
+move(prefix, id, '', 'queued', 0, 'baseline', 'candidate', candidate)
 return id

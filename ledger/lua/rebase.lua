@@ -3,16 +3,17 @@
 -- checks:  it is in that state; if it is merging, the open intent is its own
 -- writes:  state, note, count; closes its intent; returns the new state
 local prefix, id, state, note, max_rebases = unpack(ARGV)
-local refused = refusal(prefix, id, state)
+local intent, verdict = prefix .. 'intent', prefix .. 'verdict:' .. id
+local intended = call('HGET', intent, 'experiment')
+local refused, from, turn = refusal(prefix, id, state)
 if refused then return refused end
-local row, intent = row_of(prefix, id), prefix .. 'intent'
-if state == 'merging' and call('HGET', intent, 'experiment') ~= id then
+if state == 'merging' and intended ~= id then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' has no open intent to merge')
 end
 local to = 'proposed'
-if call('HINCRBY', row, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
-if state == 'merging' then call('DEL', intent) end
-call('HDEL', row, 'verdict')
-call('HSET', row, 'note', note)
-move(prefix, id, to, note)
+if call('HINCRBY', verdict, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
+if state == 'merging' then call('HDEL', intent, 'experiment', 'parent', 'commit') end
+call('HDEL', verdict, 'verdict')
+call('HSET', row_of(prefix, id), 'note', note)
+move(prefix, id, from, to, turn, note)
 return to

@@ -3,8 +3,8 @@
 -- checks:  it is claimed or coded
 -- writes:  state and note
 local prefix, id, note, roles = unpack(ARGV)
-local refused = refusal(prefix, id, 'claimed', 'coded')
+local refused, from, turn = refusal(prefix, id, 'claimed', 'coded')
 if refused then return refused end
 call('HSET', row_of(prefix, id), 'note', note)
 sign(prefix, id, roles)
-move(prefix, id, 'refused', note)
+move(prefix, id, from, 'refused', turn, note)

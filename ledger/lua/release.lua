@@ -3,6 +3,6 @@
 -- checks:  it is claimed
 -- writes:  state
 local prefix, id = unpack(ARGV)
-local refused = refusal(prefix, id, 'claimed')
+local refused, from, turn = refusal(prefix, id, 'claimed')
 if refused then return refused end
-move(prefix, id, 'proposed', 'released')
+move(prefix, id, from, 'proposed', turn, 'released')

@@ -4,14 +4,14 @@
 -- writes:  state and attempts; returns the ids
 local prefix = ARGV[1]
 local orphans = {}
-for _, id in ipairs(call('ZRANGE', prefix .. 'state:running', 0, -1)) do
-  local row = row_of(prefix, id)
-  local device, fence, holder = unpack(call('HMGET', row, 'device', 'fence', 'holder'))
+local running = call('ZRANGE', prefix .. 'state:running', 0, -1, 'WITHSCORES')
+for i = 1, #running, 2 do
+  local id, run = running[i], prefix .. 'run:' .. running[i]
+  local device, fence, holder = unpack(call('HMGET', run, 'device', 'fence', 'holder'))
   if not lease_is_current(device, fence, holder) then
-    call('HINCRBY', row, 'attempts', -1)
-    call('HDEL', row, 'device', 'fence', 'holder')
-    call('DEL', prefix .. 'live:' .. id)
-    move(prefix, id, 'queued', 'its runner is gone')
+    call('HINCRBY', run, 'attempts', -1)
+    call('HDEL', run, 'device', 'fence', 'holder', 'live')
+    move(prefix, id, 'running', 'queued', running[i + 1], 'its runner is gone')
     orphans[#orphans + 1] = tonumber(id)
   end
 end

@@ -1,14 +1,23 @@
 -- Words shared by all scripts; put before each of them.
--- Times are the server's, in milliseconds since 1970. A campaign's keys begin with its prefix:
---   campaign          JSON of the Campaign                 events        stream of every change
---   ids               last experiment id                   programs      hash: meaning of a program -> its experiment
---   experiment:<id>   hash, one row                        baselines     hash: commit -> its baseline experiment
---   measurements:<id> list of JSON, oldest first           champion      hash: commit, experiment, val_bpb
---   state:<state>     sorted set of ids, by turn           intent        hash: experiment, parent, commit
---   live:<id>         JSON telemetry, expires              stop          why the campaign ended
---   head              hash of the newest event: each event's covers the one before, so that history cannot be rewritten
--- Not of a campaign: autoresearch:campaigns, autoresearch:lease:<device>, autoresearch:fence:<device>, and
---   autoresearch:quarantine, hash: device -> why it cannot be leased
+-- Times are the server's, in milliseconds since 1970. What an experiment has is split by who writes it, so that Redis itself
+-- can refuse the others (ledger/users.py). A campaign's keys begin with its prefix:
+--   agents   experiment:<id>   hash: idea, candidate, review, roles, note   programs  hash: meaning of a program -> experiment
+--   runners  run:<id>          hash: attempts, device, fence, holder, live  spent     hash: device_ms
+--            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
+--            results           hash: what was measured under which seed -> experiment
+--   arbiter  verdict:<id>      hash: verdict, commit, rebases               champion  hash: commit, experiment
+--            baselines         hash: commit -> its baseline                 intent    hash: experiment, parent, commit
+--            lane:baseline     sorted set: ids of all baselines
+--   all      state:<state>     sorted set: ids by turn; who may write it    updated   sorted set: id by its last change
+--                              follows from the state
+--            ids               last experiment id                           events    list of JSON, only ever appended to: each
+--                              entry's hash covers the one before, the newest entry's is the head of the history
+--   launcher stop              why the campaign ended                       campaign  JSON of the Campaign
+-- Not of a campaign: autoresearch:campaigns, autoresearch:schema, autoresearch:lease:<device>, autoresearch:fence:<device>,
+--   and autoresearch:quarantine, hash: device -> why it cannot be leased
+--
+-- A script's first check touches the key that fewest may touch, and so does its first write: whoever may not do a step is
+-- refused by Redis before anything is written.
 
 local call = redis.call
 local QUARANTINE = 'autoresearch:quarantine'
@@ -22,16 +31,16 @@ local function row_of(prefix, id)
   return prefix .. 'experiment:' .. id
 end
 
--- An error reply unless the experiment is in one of the states given.
+-- An error reply unless the experiment is in one of the states given; then the state and its turn there.
 local function refusal(prefix, id, ...)
-  local state = call('HGET', row_of(prefix, id), 'state')
-  if not state then
+  for _, allowed in ipairs({ ... }) do
+    local turn = call('ZSCORE', prefix .. 'state:' .. allowed, id)
+    if turn then return nil, allowed, turn end
+  end
+  if call('EXISTS', row_of(prefix, id)) == 0 then
     return redis.error_reply('NOEXPERIMENT there is no experiment #' .. id .. ' in this campaign')
   end
-  for _, allowed in ipairs({ ... }) do
-    if state == allowed then return nil end
-  end
-  return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is ' .. state .. ', not ' .. table.concat({ ... }, ' or '))
+  return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is not ' .. table.concat({ ... }, ' or '))
 end
 
 -- SHA-1 of strings, each after its length; Redis has no other hash. ledger/inspection.py computes the same.
@@ -46,24 +55,21 @@ end
 
 -- record: what of the row this event wrote (hypothesis, candidate, review, measurement, verdict), with its JSON.
 local function note_event(prefix, id, kind, detail, record, json)
-  local digest = json and redis.sha1hex(json) or ''
-  local at, before = now(), call('GET', prefix .. 'head') or ''
+  local events = prefix .. 'events'
+  local newest = call('LINDEX', events, -1)
+  local before = newest and cjson.decode(newest).hash or ''
+  local at, digest = now(), json and redis.sha1hex(json) or ''
   local hash = hash_of(before, at, id, kind, detail, record or '', digest)
-  call('XADD', prefix .. 'events', '*', 'at', at, 'experiment', id, 'kind', kind, 'detail', detail,
-    'record', record or '', 'digest', digest, 'hash', hash)
-  call('SET', prefix .. 'head', hash)
+  call('RPUSH', events, cjson.encode({ at = at, experiment = tostring(id), kind = kind, detail = detail,
+    record = record or '', digest = digest, hash = hash }))
 end
 
--- Puts an experiment into a state and says so in the history. Turns go by id, so that whoever comes back keeps its
--- place; a baseline comes first, since nothing can be judged before it.
-local function move(prefix, id, to, detail, record, json)
-  local row = row_of(prefix, id)
-  local from = call('HGET', row, 'state')
-  if from then call('ZREM', prefix .. 'state:' .. from, id) end
-  local turn = call('HGET', row, 'lane') == 'baseline' and 0 or id
+-- Puts an experiment into a state, with the turn given, and says so in the history. from: '' for a new one.
+local function move(prefix, id, from, to, turn, detail, record, json)
   call('ZADD', prefix .. 'state:' .. to, turn, id)
-  call('HSET', row, 'state', to, 'updated_at', now())
-  note_event(prefix, id, (from or '') .. '→' .. to, detail, record, json)
+  if from ~= '' and from ~= to then call('ZREM', prefix .. 'state:' .. from, id) end
+  call('ZADD', prefix .. 'updated', now(), id)
+  note_event(prefix, id, from .. '→' .. to, detail, record, json)
 end
 
 -- roles: JSON object, role -> SHA-256 of its file.

@@ -77,6 +77,7 @@ def lab(tmp_path: Path, server: redis.Redis) -> Lab:
     lease = acquire(ledger.client, f"cpu/{tmp_path.name}", "test", 60.0)
     assert ledger.take(lease, base) is not None
     ledger.record(number, lease, measurement(baseline.source_sha256))
+    ledger.crown(number, base)
     return Lab(tmp_path, ledger, champion)
 
 

@@ -27,6 +27,7 @@ class Org:
         id = self.ledger.propose_baseline(program(source, base))
         self.take(base)
         self.ledger.record(id, self.lease, self.sign(scored(source, val_bpb)))
+        self.ledger.crown(id, base)
         return id
 
     def propose(self, title: str = "an idea") -> int:

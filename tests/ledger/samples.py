@@ -1,6 +1,7 @@
 """Small records to put into a ledger."""
 
 import hashlib
+import itertools
 
 from records import Audit, Campaign, Candidate, Failure, FailureKind, Hashes, Hypothesis, Measurement, Review
 
@@ -51,7 +52,11 @@ def program(source: str, parent: str = BASE) -> Candidate:
     return Candidate(parent=parent, source=source, source_sha256=sha256, meaning_sha256=sha256, diff="")
 
 
+SEEDS = itertools.count(1)
+
+
 def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
+    """With a fresh seed, as every run has one."""
     return Measurement(
         run_id=run_id,
         status="ok",
@@ -61,7 +66,7 @@ def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
         train_seconds=1.0,
         score_seconds=0.25,
         peak_memory_mb=2048.0,
-        seed=1,
+        seed=next(SEEDS),
         engine="runc",
         device="cpu",
         audit=AUDIT,
@@ -72,4 +77,5 @@ def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
 
 def failed(source: str, kind: FailureKind, run_id: str = "r1") -> Measurement:
     failure = Failure(kind=kind, message="it went wrong")
-    return scored(source, 0.0, run_id).model_copy(update={"status": kind.value, "val_bpb": None, "failure": failure})
+    changes = {"status": kind.value, "val_bpb": None, "failure": failure, "seed": 0}
+    return scored(source, 0.0, run_id).model_copy(update=changes)

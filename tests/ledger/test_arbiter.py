@@ -163,8 +163,8 @@ def test_a_commit_by_hand_is_measured_and_becomes_the_score_to_beat(night: Night
     (baseline,) = night.ledger.experiments(states=[State.QUEUED])
     assert night.org.take(theirs) == baseline.id
     night.ledger.record(baseline.id, night.org.lease, scored("LR = 7\n", 0.94))
-    assert night.ledger.champion_commit() == theirs
     night.settle()
+    assert night.ledger.champion_commit() == theirs
     row = night.ledger.experiment(early)
     assert row.state == State.DISCARDED
     assert row.verdict is not None and row.verdict.champion_bpb == 0.94
@@ -179,7 +179,29 @@ def test_a_branch_set_back_to_an_earlier_start_is_measured_afresh(night: Night) 
     assert again.lane == "baseline"
     assert night.org.take(night.start) == again.id
     night.ledger.record(again.id, night.org.lease, scored(START, 1.01))
+    night.settle()
     assert night.ledger.champion_commit() == night.start
+
+
+def test_a_baseline_that_is_not_the_program_of_its_commit_is_no_champion(
+    client: redis.Redis, lease: Lease, tmp_path: Path
+) -> None:
+    """Else a bad score under the name of the start would let everything merge."""
+    champion = Champion(Repository(tmp_path / "lab").root, "night")
+    start, ledger = champion.start(START), Ledger(client, "night")
+    ledger.create(campaign("night", start))
+    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint)
+    arbiter.step()
+    assert ledger.take(lease, start) is not None
+    client.hset(ledger.row_key(1), "candidate", program("LR = 99\n", start).model_dump_json())
+    ledger.record(1, lease, scored("LR = 99\n", 9.0))
+    assert arbiter.step()
+    assert ledger.experiment(1).state == State.DISCARDED and ledger.champion_commit() is None
+    arbiter.step()
+    assert ledger.take(lease, start) is not None, "it is measured again"
+    ledger.record(2, lease, scored(START, 1.0))
+    assert arbiter.step()
+    assert ledger.champion_commit() == start
 
 
 def test_scores_of_earlier_programs_do_not_count_for_the_champion(night: Night) -> None:

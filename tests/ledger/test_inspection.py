@@ -1,6 +1,7 @@
 """`ledger verify` is content with an honest night, and with nothing that was changed behind the ledger's back."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,31 +104,34 @@ def dies(*_: Any) -> Any:
 # ---- what people with access to Redis could do ------------------------------------------------------------------------
 
 
+def history(ended: Ended) -> list[str]:
+    events: list[str] = ended.ledger.client.lrange(ended.ledger.prefix + "events", 0, -1)
+    return events
+
+
 def removes_an_event(ended: Ended) -> None:
-    event = next(event for event in ended.ledger.events() if event.kind == "proposed→claimed")
-    ended.ledger.client.xdel(ended.ledger.prefix + "events", event.id)
+    key = ended.ledger.prefix + "events"
+    ended.ledger.client.lrem(key, 1, next(text for text in history(ended) if "proposed→claimed" in text))
 
 
-def removes_the_newest_event(ended: Ended) -> None:
-    ended.ledger.client.xdel(ended.ledger.prefix + "events", ended.ledger.last_event())
+def cuts_off_the_newest_events(ended: Ended) -> None:
+    ended.ledger.client.ltrim(ended.ledger.prefix + "events", 0, -3)
 
 
 def adds_an_event(ended: Ended) -> None:
     fields = dict.fromkeys([*COVERED, "hash"], "")
-    ended.ledger.client.xadd(ended.ledger.prefix + "events", fields | {"kind": "note", "at": "1"})
+    ended.ledger.client.rpush(ended.ledger.prefix + "events", json.dumps(fields | {"kind": "note", "at": "1"}))
 
 
 def rewrites_history(ended: Ended) -> None:
     """With hashes that are right: everything is consistent, except with what git has."""
     client, key = ended.ledger.client, ended.ledger.prefix + "events"
-    events = client.xrange(key)
-    client.delete(key)
     before = ""
-    for id, fields in events:
+    for place, text in enumerate(history(ended)):
+        fields = json.loads(text)
         fields["detail"] = fields["detail"].replace("planner/test", "planner/other")
         before = fields["hash"] = hash_of(before, *(fields[name] for name in COVERED))
-        client.xadd(key, fields, id=id)
-    client.set(ended.ledger.prefix + "head", before)
+        client.lset(key, place, json.dumps(fields))
 
 
 def changes_the_campaign(ended: Ended) -> None:
@@ -149,7 +153,13 @@ def approves_what_was_refused(ended: Ended) -> None:
 
 
 def brings_a_discarded_one_back(ended: Ended) -> None:
-    ended.change(ended.worse, "state", "discarded", "merged")
+    client, ledger = ended.ledger.client, ended.ledger
+    client.zrem(ledger.state_key(State.DISCARDED), ended.worse)
+    client.zadd(ledger.state_key(State.MERGED), {str(ended.worse): ended.worse})
+
+
+def lets_one_stand_in_two_states(ended: Ended) -> None:
+    ended.ledger.client.zadd(ended.ledger.state_key(State.QUEUED), {str(ended.merge): 0})
 
 
 def loses_a_row(ended: Ended) -> None:
@@ -217,7 +227,7 @@ def merges_a_branch(ended: Ended) -> None:
     ("attack", "noticed"),
     [
         (removes_an_event, {"history"}),
-        (removes_the_newest_event, {"history"}),
+        (cuts_off_the_newest_events, {"rows"}),
         (adds_an_event, {"history"}),
         (rewrites_history, {"anchors"}),
         (changes_the_campaign, {"rows"}),
@@ -225,6 +235,7 @@ def merges_a_branch(ended: Ended) -> None:
         (changes_a_program, {"rows"}),
         (approves_what_was_refused, {"rows"}),
         (brings_a_discarded_one_back, {"rows", "merges", "verdicts"}),
+        (lets_one_stand_in_two_states, {"rows"}),
         (loses_a_row, {"rows"}),
         (loses_a_measurement, {"rows"}),
         (improves_a_score, {"rows", "receipts"}),

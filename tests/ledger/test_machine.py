@@ -67,6 +67,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.champion: str | None = None
 
     def oldest(self, state: State) -> int | None:
+        """By turn: a baseline comes first."""
         return min((id for id, row in self.rows.items() if row.state == state), default=None)
 
     def has(self, state: State) -> bool:
@@ -140,8 +141,6 @@ class LedgerMachine(RuleBasedStateMachine):
         row.runs += 1
         if ending is None:
             row.state = State.SCORED
-            if row.lane == "baseline":
-                row.state, self.champion = State.MERGED, BASE
         elif ending.ours:
             row.host_failures += 1
             row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
@@ -187,7 +186,10 @@ class LedgerMachine(RuleBasedStateMachine):
         scored_row = self.ledger.next_scored()
         assert scored_row is not None and scored_row.id == self.oldest(State.SCORED)
         id, row = scored_row.id, self.rows[scored_row.id]
-        if row.parent != self.head:
+        if row.lane == "baseline":
+            self.ledger.crown(id, BASE)
+            row.state, self.champion = State.MERGED, BASE
+        elif row.parent != self.head:
             self.rebase()
         elif better and self.champion == self.head and not self.has(State.MERGING):
             self.ledger.intend_merge(id, VERDICT, self.head, f"commit-{self.landed + 1}")
@@ -201,6 +203,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def rebase(self) -> None:
         id = self.oldest(State.SCORED)
         assert id is not None
+        if self.rows[id].lane == "baseline":
+            return
         self.ledger.rebase(id, "champion moved")
         self.rows[id].send_back()
 

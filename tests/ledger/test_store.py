@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from ledger import Ledger, StaleFence, WrongState, store
+from ledger import AlreadyRecorded, Ledger, StaleFence, WrongState, store
 from ledger.lease import Lease, acquire, release
 from ledger.server import connect
 from records import BadInput, FailureKind, MissingComponent, Progress, State, Verdict
@@ -289,6 +289,20 @@ def test_a_result_is_recorded_once(org: Org) -> None:
     assert len(org.ledger.experiment(id).measurements) == 1
 
 
+def test_a_result_is_recorded_once_whoever_hands_it_in_again(org: Org) -> None:
+    first, second = org.running("a"), org.queued("b")
+    result = scored("a", 0.9)
+    org.ledger.record(first, org.lease, result)
+    with pytest.raises(AlreadyRecorded, match=f"for experiment #{first}"):
+        org.ledger.record(first, org.lease, result)
+    assert org.take(BASE) == second
+    with pytest.raises(AlreadyRecorded):
+        org.ledger.record(second, org.lease, result)
+    assert org.ledger.experiment(second).measurements == []
+    org.ledger.record(second, org.lease, scored("a", 0.9))
+    assert org.ledger.spent().device_s == 2 * 1.75
+
+
 def test_people_see_what_runs_and_how_far_it_is(org: Org) -> None:
     assert org.ledger.running() == []
     id = org.running("a")
@@ -394,7 +408,7 @@ def test_steps_from_a_wrong_state_are_refused_and_change_nothing(org: Org) -> No
         lambda: org.ledger.abandon_merge(id, "no"),
     ]
     for step in steps:
-        with pytest.raises(WrongState, match=f"#{id} is proposed, not "):
+        with pytest.raises(WrongState, match=f"#{id} is not "):
             step()
     with pytest.raises(StaleFence):
         org.ledger.record(id, org.lease, scored("x", 0.1))

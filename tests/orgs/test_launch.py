@@ -243,7 +243,7 @@ def holder_of_the_run(lab: Path) -> int:
     with open_redis(lab / ".autoresearch") as server:
         ledger = Ledger(server.client, Ledger.campaigns(server.client)[-1])
         (running,) = ledger.running()
-        holder = str(server.client.hget(ledger.row_key(running.experiment), "holder"))
+        holder = str(server.client.hget(ledger.run_key(running.experiment), "holder"))
         return int(holder.rpartition("/")[2])
 
 
