@@ -80,7 +80,7 @@ def several(count: int, noun: str) -> str:
 
 def look(ledger: Ledger) -> Snapshot:
     """Read everything in one transaction."""
-    ids = range(1, int(ledger.reader.get(ledger.prefix + "ids") or 0) + 1)
+    ids = range(1, ledger.last_id() + 1)
     with ledger.reader.pipeline(transaction=True) as pipe:
         pipe.lrange(ledger.prefix + "events", 0, -1)
         pipe.get(ledger.prefix + "campaign")

@@ -2,11 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from heapq import merge
+from itertools import count
 from typing import NamedTuple
 
+from ledger.store import READ_AT_ONCE, Ledger, batched
 from records import BadInput, Experiment, State
 
 AGE = re.compile(r"(\d+)([mhd])")
@@ -44,26 +47,66 @@ class Selection(NamedTuple):
         )
 
 
-def select(
-    experiments: Iterable[Experiment], selection: Selection, order: Order = Order.ID, limit: int | None = None
-) -> list[Experiment]:
-    """Those that are asked for, in this order; of them the first `limit`."""
-    found = [experiment for experiment in experiments if selection.has(experiment)]
+def find(ledger: Ledger, selection: Selection, order: Order = Order.ID, limit: int | None = None) -> list[Experiment]:
+    """Up to `limit` of those that are asked for, in this order; by id, the newest of them.
+
+    States and times are asked of sorted sets, so no more rows are read than are shown, unless lane, role or author have to be
+    looked for.
+    """
+    found: list[Experiment] = []
+    for ids in batched(in_order(ledger, selection, order), 2 * min(limit or READ_AT_ONCE, READ_AT_ONCE)):
+        found += [row for row in ledger.rows(standing(ledger, selection, ids)) if selection.has(row)]
+        if limit is not None and len(found) >= limit:
+            break
+    found = found[:limit]
+    return found[::-1] if order == Order.ID else found
+
+
+def in_order(ledger: Ledger, selection: Selection, order: Order) -> Iterator[int]:
+    """Ids that may be asked for, newest first where the order is by id."""
     match order:
+        case Order.ID if selection.states:
+            # The turn of a baseline is 0, whatever its id.
+            keys = [ledger.state_key(state) for state in selection.states]
+            baselines = [sorted(ids(ledger, key, turns=(0, 0)), reverse=True) for key in keys]
+            return merge(*baselines, *(ids(ledger, key, turns=(math.inf, 1)) for key in keys), reverse=True)
         case Order.ID:
-            found.sort(key=lambda e: e.id)
+            return iter(range(ledger.last_id(), 0, -1))
         case Order.UPDATED:
-            found.sort(key=lambda e: e.updated_at, reverse=True)
+            return ids(ledger, ledger.prefix + "updated", turns=(math.inf, 0))
         case Order.BPB:
-            found.sort(key=score)
-    return found[:limit]
+            return scored_first(ledger)
 
 
-def score(experiment: Experiment) -> float:
-    """Newest val_bpb, or the one that is claimed; infinite for none."""
-    measurement, claim = experiment.score, experiment.claim
-    bpb = measurement.val_bpb if measurement is not None else claim.bpb if claim is not None else None
-    return math.inf if bpb is None else bpb
+def ids(ledger: Ledger, key: str, turns: tuple[float, float]) -> Iterator[int]:
+    """Members of a sorted set with scores from one to the other, read as they are needed."""
+    first, last = turns
+    for start in count(0, READ_AT_ONCE):
+        some = ledger.reader.zrange(key, first, last, desc=first >= last, byscore=True, offset=start, num=READ_AT_ONCE)
+        yield from map(int, some)
+        if len(some) < READ_AT_ONCE:
+            return
+
+
+def scored_first(ledger: Ledger) -> Iterator[int]:
+    """Lowest score first; then those without one, newest first."""
+    key = ledger.prefix + "scores"
+    yield from ids(ledger, key, turns=(-math.inf, math.inf))
+    for some in batched(range(ledger.last_id(), 0, -1), READ_AT_ONCE):
+        scores = ledger.reader.zmscore(key, some)
+        yield from (id for id, score in zip(some, scores, strict=True) if score is None)
+
+
+def standing(ledger: Ledger, selection: Selection, ids: list[int]) -> list[int]:
+    """Those of the ids that stand in one of the states, and changed since then."""
+    keys = [ledger.state_key(state) for state in selection.states or State]
+    changed, *turns = ledger.read([ledger.prefix + "updated", *keys], lambda key, pipe: pipe.zmscore(key, ids))
+    since = 0.0 if selection.since is None else selection.since.timestamp() * 1000
+    return [
+        id
+        for i, id in enumerate(ids)
+        if (changed[i] or 0.0) >= since and any(scores[i] is not None for scores in turns)
+    ]
 
 
 def read_since(text: str, now: datetime) -> datetime:

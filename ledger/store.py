@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
@@ -310,6 +311,10 @@ class Ledger:
             raise BadInput(f"no experiment #{id} in campaign {self.name}")
         return rows[0]
 
+    def last_id(self) -> int:
+        """Of the newest experiment; 0 if there is none."""
+        return int(self.reader.get(self.prefix + "ids") or 0)
+
     def experiments(self, *, states: Collection[State] | None = None) -> list[Experiment]:
         """All rows, or those in some states, oldest first."""
         keys = [self.state_key(state) for state in (State if states is None else states)]
@@ -428,7 +433,7 @@ class Ledger:
 
     def stored(self, ids: Iterable[int]) -> list[Stored]:
         found: list[Stored] = []
-        for chunk in batched(list(ids), READ_AT_ONCE):
+        for chunk in batched(ids, READ_AT_ONCE):
             found += self.answered(chunk, self.read([chunk], self.ask_rows))
         return found
 
@@ -468,5 +473,8 @@ def result_key(measurement: Measurement) -> str:
     return hashlib.sha256(json.dumps([*parts, hashes.scorer, hashes.image]).encode()).hexdigest()
 
 
-def batched(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`; the last one may be shorter. As in itertools, from Python 3.12 on."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

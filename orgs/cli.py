@@ -28,7 +28,7 @@ from ledger.export import write_experiments
 from ledger.inspection import inspect
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
-from ledger.selection import Order, Selection, read_since, select
+from ledger.selection import Order, Selection, find, read_since
 from ledger.server import open_redis
 from orgs.again import Conditions
 from orgs.data import ensure_dataset
@@ -308,10 +308,8 @@ def list_experiments(
     ] = None,
     author: Annotated[str | None, typer.Option(metavar="ROLE[/MIND]", help="Only those that it proposed.")] = None,
     since: Annotated[str | None, typer.Option(help="Only those that changed since: 12h, 3d, or a date.")] = None,
-    sort: Annotated[
-        Order, typer.Option(help="Order of the rows: by id, the lowest score first, or the newest change first.")
-    ] = Order.ID,
-    limit: Annotated[int | None, typer.Option(help="Only so many, the first in this order.", min=1)] = None,
+    sort: Annotated[Order, typer.Option(help="Order of the rows.")] = Order.ID,
+    limit: Annotated[int, typer.Option(help="Rows at most, by id the newest; 0 for all.", min=0)] = 40,
     campaign: CampaignOption = None,
     as_json: JsonOption = False,
     redis: RedisOption = None,
@@ -321,12 +319,13 @@ def list_experiments(
     moment = None if since is None else read_since(since, datetime.now(UTC))
     selection = Selection(tuple(state or ()), lane, role, author, moment)
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        experiments = select(ledger.experiments(states=state or None), selection, sort, limit)
+        experiments, total = find(ledger, selection, sort, limit or None), ledger.last_id()
         name = ledger.name
     if as_json:
         print(json.dumps([summarise(e) for e in experiments], indent=2))
     else:
-        out.print(tabulate(experiments, title=f"campaign {name}"))
+        shown = "" if len(experiments) == total else f": {len(experiments)} of {total} experiments"
+        out.print(tabulate(experiments, title=f"campaign {name}{shown}"))
 
 
 @ledger_app.command(epilog="Example: autoresearch-org ledger show 3")

@@ -3,14 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ledger.selection import Order, Selection, read_since, select
-from records import BadInput, Experiment, State
-from tests.ledger.samples import idea, scored
+from ledger import store
+from ledger.selection import Order, Selection, find, read_since
+from records import BadInput, Experiment, State, Verdict
+from tests.ledger.org import Org
+from tests.ledger.samples import APPROVED, BASE, idea, program, scored
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NO = Verdict(merge=False, rule="test", champion_bpb=1.0, candidate_bpb=1.2, reason="higher")
 
 
 def experiment(id: int, **changed: object) -> Experiment:
@@ -52,14 +53,71 @@ ROWS = [
     ],
 )
 def test_all_that_is_asked_for_has_to_be_true(selection: Selection, ids: list[int]) -> None:
-    assert [e.id for e in select(ROWS, selection)] == ids
+    assert [e.id for e in ROWS if selection.has(e)] == ids
 
 
-@given(st.permutations(ROWS))
-def test_the_order_does_not_depend_on_the_order_before(rows: list[Experiment]) -> None:
-    assert [e.id for e in select(rows, Selection(), Order.ID)] == [1, 2, 3, 4]
-    assert [e.id for e in select(rows, Selection(), Order.UPDATED)] == [1, 2, 3, 4]
-    assert [e.id for e in select(rows, Selection(), Order.BPB)] == [2, 1, 3, 4]
+@pytest.fixture
+def night(org: Org) -> Org:
+    """#1 is the start, #2 lost, #3 was refused, #4 and #5 wait for their verdict, and #6, another start, for its run."""
+    org.baseline(1.0)
+    lost, _, better = org.scored("a", 1.2), org.propose("b"), org.propose("c")
+    org.ledger.claim("coder")
+    org.ledger.release(3)
+    org.ledger.discard(lost, NO)
+    for id in (3, better):
+        org.ledger.claim("coder")
+        org.ledger.code(id, program(f"program {id}"), {})
+    org.ledger.refuse(3, "no", {})
+    org.ledger.review(better, APPROVED, {})
+    org.take(BASE)
+    org.ledger.record(better, org.lease, scored("c", 1.1))
+    org.scored("d", 0.9)
+    org.ledger.propose_baseline(program("by hand", "e" * 40))
+    return org
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("selection", "order", "limit", "ids"),
+    [
+        (Selection(), Order.ID, None, [1, 2, 3, 4, 5, 6]),
+        (Selection(), Order.ID, 2, [5, 6]),
+        (Selection(), Order.UPDATED, None, [6, 5, 4, 3, 2, 1]),
+        (Selection(), Order.BPB, None, [5, 1, 4, 2, 6, 3]),
+        (Selection(), Order.BPB, 5, [5, 1, 4, 2, 6]),
+        (Selection(states=(State.SCORED, State.QUEUED, State.MERGED)), Order.ID, None, [1, 4, 5, 6]),
+        (Selection(states=(State.SCORED, State.QUEUED, State.MERGED)), Order.ID, 2, [5, 6]),
+        (Selection(states=(State.SCORED,)), Order.BPB, 1, [5]),
+        (Selection(states=(State.SCORED,)), Order.UPDATED, None, [5, 4]),
+        (Selection(states=(State.CRASHED,)), Order.ID, None, []),
+        (Selection(lane="baseline"), Order.ID, 1, [6]),
+        (Selection(author="planner"), Order.BPB, 2, [5, 4]),
+        (Selection(since=NOW + timedelta(days=36500)), Order.ID, None, []),
+        (Selection(since=NOW), Order.ID, 1, [6]),
+    ],
+)
+def test_rows_come_in_the_order_that_was_asked_for_however_they_are_read(
+    night: Org,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    selection: Selection,
+    order: Order,
+    limit: int,
+    ids: list[int],
+) -> None:
+    monkeypatch.setattr(store, "READ_AT_ONCE", at_once)
+    monkeypatch.setattr("ledger.selection.READ_AT_ONCE", at_once)
+    assert [e.id for e in find(night.ledger, selection, order, limit)] == ids
+
+
+def test_no_more_rows_are_read_than_are_asked_for(org: Org) -> None:
+    for _ in range(50):
+        org.propose()
+    reads: list[int] = []
+    rows = org.ledger.rows
+    org.ledger.rows = lambda ids: (reads.extend(ids), rows(ids))[1]  # type: ignore[method-assign]
+    assert len(find(org.ledger, Selection(states=(State.PROPOSED,)), Order.ID, 5)) == 5
+    assert len(reads) == 10
 
 
 @pytest.mark.parametrize(
