@@ -8,11 +8,12 @@ from records import Candidate, Claim, Event, Experiment, Hypothesis, Measurement
 
 ROLE = "role:"
 RANKS = (
+    State.IMPORTED,
     *(State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.REFUSED, State.DUPLICATE),
     *(State.RUNNING, State.CRASHED, State.INVALID, State.SCORED),
-    *(State.STALE, State.DISCARDED, State.MERGING, State.MERGED, State.IMPORTED),
+    *(State.STALE, State.DISCARDED, State.MERGING, State.MERGED),
 )
-"""States that agents, then those that runners, then those that only the arbiter may put an experiment into; an import is none of theirs."""
+"""States that agents, then those that runners, then those that only the arbiter may put an experiment into."""
 
 
 def instant(milliseconds: str | int) -> str:

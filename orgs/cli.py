@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -33,7 +34,7 @@ from ledger.lease import hold
 from ledger.noise import pool, reproduce
 from ledger.rebuild import rebuild as rebuild_ledger
 from ledger.selection import Order, Selection, find, read_since
-from ledger.server import open_redis
+from ledger.server import RedisServer, join, open_redis
 from orgs.again import Conditions
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
@@ -368,7 +369,7 @@ def replay(
 ) -> None:
     """Measure an experiment again from its receipt: same source, data, seeds, image. Does the score come out again?"""
     lab = Lab.open(lab_root)
-    with ledger_of(lab, redis, campaign) as ledger:
+    with bench_of(lab, redis, campaign) as (ledger, leases):
         found = ledger.experiment(experiment)
         receipt, candidate = found.score, found.candidate
         if receipt is None or candidate is None or receipt.val_bpb is None:
@@ -382,7 +383,7 @@ def replay(
         if (changed := conditions.differences(receipt)) and not anyway:
             raise BadInput(f"not as it was: {', '.join(changed)}; --anyway replays all the same")
         repeats = again(
-            ledger, conditions, [(f"replay of #{experiment}", candidate.source, receipt.seed)] * runs, unseal=None
+            leases, conditions, [(f"replay of #{experiment}", candidate.source, receipt.seed)] * runs, unseal=None
         )
         scores = [bpb for m in repeats if (bpb := m.val_bpb) is not None]
         noise = pool([*scores_by_source(ledger.experiments()), scores])
@@ -584,11 +585,11 @@ def report(
     plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {merged} merged")
     out.print(Text(f"plot: {path}"))
     if test:
-        with ledger_of(lab, redis, campaign) as ledger:
-            out.print(headline(lab, ledger, snapshot, runs))
+        with bench_of(lab, redis, campaign) as (ledger, leases):
+            out.print(headline(lab, ledger, leases, snapshot, runs))
 
 
-def headline(lab: Lab, ledger: Ledger, snapshot: Snapshot, runs: int) -> Table:
+def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int) -> Table:
     """Champion against start on text that no decision has seen. Each look at it is an event of the ledger."""
     champion, branch = snapshot.champion, Champion(lab.root, ledger.name)
     if champion is None or champion.score is None or champion.candidate is None:
@@ -597,7 +598,7 @@ def headline(lab: Lab, ledger: Ledger, snapshot: Snapshot, runs: int) -> Table:
         conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None)
     sources = {"start": branch.source(snapshot.campaign.base), "champion": champion.candidate.source}
     jobs = [(name, source, secrets.randbelow(2**31)) for _ in range(runs) for name, source in sources.items()]
-    measured = again(ledger, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))
+    measured = again(leases, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))
     scores: dict[str, list[float]] = {name: [] for name in sources}
     for (name, _, _), measurement in zip(jobs, measured, strict=True):
         if measurement.val_bpb is not None:
@@ -627,7 +628,7 @@ def checked_engine(
 
 
 def again(
-    ledger: Ledger,
+    leases: Redis,
     conditions: Conditions,
     jobs: Sequence[tuple[str, str, int]],
     unseal: Callable[[str], None] | None,
@@ -638,7 +639,7 @@ def again(
         CandidateFailed: one did not come to a score.
     """
     measured: list[Measurement] = []
-    with hold(ledger.client, conditions.device.id), err.status("starting") as status:
+    with hold(leases, conditions.device.id), err.status("starting") as status:
         for i, (name, source, seed) in enumerate(jobs, 1):
             label = f"{name}, run {i} of {len(jobs)}"
             one = conditions.measure(
@@ -672,14 +673,28 @@ def ledger_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
         MissingComponent: there is no campaign yet.
         BadInput: there is none of that name.
     """
+    with server_of(lab, redis_url, campaign) as (server, name):
+        yield server.ledger(name)
+
+
+@contextmanager
+def bench_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator[tuple[Ledger, Redis]]:
+    """The same ledger for one who measures, and the connection that leases devices."""
+    with server_of(lab, redis_url, campaign) as (server, name):
+        yield server.ledger(name, "runner"), join(server.logins["lease"])
+
+
+@contextmanager
+def server_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator[tuple[RedisServer, str]]:
     # Whoever only looks may look into any.
     with open_redis(lab.state, redis_url, allow_weak=True) as server:
-        names = Ledger.campaigns(server.client)
+        reader = join(server.logins["reader"])
+        names = Ledger.campaigns(reader)
         if not names:
             raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")
-        campaigns = [Ledger(server.client, name).campaign() for name in names]
+        campaigns = [Ledger(reader, name).campaign() for name in names]
         last = max(campaigns, key=lambda one: (not one.imported_from, one.created_at)).name  # the lab's own come first
-        yield Ledger(server.client, last if campaign is None else known(server.client, campaign))
+        yield server, last if campaign is None else known(reader, campaign)
 
 
 def known(client: Redis, campaign: str) -> str:
@@ -780,6 +795,8 @@ def main() -> None:
         app()
     except Refusal as refusal:
         end(str(refusal), refusal.exit_code)
+    except NoPermissionError as error:
+        end(f"the ledger's Redis refuses this ({error}): if its users were changed, the next launch sets them right", 4)
     except RedisError as error:
         end(f"the ledger's Redis stopped answering ({error}); nothing is lost, the same command goes on", 4)
     except OSError as error:

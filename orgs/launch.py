@@ -18,7 +18,7 @@ from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold
-from ledger.server import open_redis
+from ledger.server import join, open_redis
 from ledger.witness import read_start, tell_start
 from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
@@ -86,9 +86,9 @@ def launch(
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
         name = pick(server.client, org)
-        lock = stack.enter_context(hold(server.client, f"launcher/{name}"))
+        lock = stack.enter_context(hold(join(server.logins["lease"]), f"launcher/{name}"))
         view = stack.enter_context(watch(console))
-        ledger = Ledger(server.client, name)
+        ledger = Ledger(server.client, name)  # the owner's, to set up the campaign
         if name in Ledger.campaigns(server.client):
             go_on(ledger, org, dataset, device)
             view.say(f"going on with campaign {name} (--new starts another)")
@@ -97,13 +97,13 @@ def launch(
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
         weakness = server.weakness or None
-        site = Site(lab.root, server.url, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
+        site = Site(lab.root, server.logins, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
         mode = stack.enter_context(ray_session())
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
         if weakness is not None:
             view.say(f"this Redis could lose writes, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
-        return Shift(ledger, org, pipeline, view, lock).work()
+        return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
 
 
 # ---- the campaign ----------------------------------------------------------------------------------------------------
@@ -162,6 +162,8 @@ def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
 def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Reopen a campaign. Raises BadInput if new scores would not compare with those it has."""
     campaign = ledger.campaign()
+    if campaign.imported_from:
+        raise BadInput(f"campaign {campaign.name} was imported from a results.tsv, to look at: launch one of your own")
     if campaign.org != org.name:
         raise BadInput(
             f"campaign {campaign.name} belongs to org {campaign.org}, not to {org.name}: resume it with that"

@@ -49,7 +49,7 @@ class Pipeline:
         for i in range(count):
             name = f"{site.campaign}/{role}-{i}"
             actor = actor_class.options(num_cpus=0, max_restarts=-1, name=name, namespace="autoresearch-org").remote(
-                role, site
+                role, site.of(role)
             )
             self.chairs.append(Chair(role, f"{role}-{i}", actor))
 

@@ -91,7 +91,7 @@ class Runner:
         measurement = self.run(experiment, kernels)
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
-            quarantine(self.ledger.client, self.keeper.lease, left)
+            quarantine(self.keeper.client, self.keeper.lease, left)
         with suppress(AlreadyRecorded):  # its answer was lost on the way
             self.ledger.record(experiment.id, self.keeper.lease, measurement)
         if left is not None:
@@ -110,7 +110,7 @@ class Runner:
             try:
                 made = compile_kernels(source, self.dataset, self.engine, device=self.device, limits=self.limits, state_dir=self.state_dir, cancel=self.keeper.lost)  # fmt: skip
             except GpuDirty as dirty:
-                quarantine(self.ledger.client, self.keeper.lease, str(dirty))
+                quarantine(self.keeper.client, self.keeper.lease, str(dirty))
                 raise Quarantined(str(dirty)) from None
             self.compiled = {head: made}
             seconds = f"{time.monotonic() - started:.0f} s"

@@ -6,7 +6,7 @@ was doing is in the ledger.
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold
-from ledger.server import connect
+from ledger.server import join
 from ledger.verdict import RULES
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
@@ -31,6 +31,17 @@ LEASE_TTL_S = 15.0
 """A runner that dies blocks its device for at most this long."""
 
 
+AGENT = ("agent", "reader")
+USERS = {
+    "planner": AGENT,
+    "coder": AGENT,
+    "reviewer": AGENT,
+    "runner": ("runner", "lease", "reader"),
+    "arbiter": ("arbiter", "reader"),
+}
+"""As whom each role comes to the ledger (ledger/users.py)."""
+
+
 class Worker(Protocol):
     def step(self) -> bool:
         """Do one unit of work; False when there was none."""
@@ -42,7 +53,8 @@ class Site:
     """What an actor needs to open everything else. Picklable; holds no connection."""
 
     root: Path
-    redis_url: str
+    logins: Mapping[str, str]
+    """URL of the ledger's Redis by user: of an actor's Site, those of its role."""
     campaign: str
     org: OrgFile
     engine: str
@@ -51,12 +63,16 @@ class Site:
     ledger_weakness: str | None = None
     """How the Redis could lose what it acknowledges, if that was allowed."""
 
+    def of(self, role: str) -> "Site":
+        """As an actor of this role gets it."""
+        return replace(self, logins={user: self.logins[user] for user in USERS[role]})
+
     @property
     def lab(self) -> Lab:
         return Lab(self.root)
 
-    def ledger(self) -> Ledger:
-        return Ledger(connect(self.redis_url, allow_weak=self.ledger_weakness is not None), self.campaign)
+    def ledger(self, user: str) -> Ledger:
+        return Ledger(join(self.logins[user]), self.campaign, join(self.logins["reader"]))
 
     def champion(self) -> Champion:
         return Champion(self.root, self.campaign)
@@ -69,7 +85,7 @@ def profile_of(site: Site) -> Mapping[str, int | float | str]:
 
 def build_planner(site: Site, stack: ExitStack) -> Worker:
     return Planner(
-        site.ledger(),
+        site.ledger("agent"),
         site.champion(),
         site.root,
         profile=profile_of(site),
@@ -81,25 +97,25 @@ def build_planner(site: Site, stack: ExitStack) -> Worker:
 
 def build_coder(site: Site, stack: ExitStack) -> Worker:
     role = site.root / site.org.roles.coder.file
-    return Coder(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
+    return Coder(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
 def build_reviewer(site: Site, stack: ExitStack) -> Worker:
     role = site.root / site.org.roles.reviewer.file
-    return Reviewer(site.ledger(), site.champion(), site.root, profile=profile_of(site), role=role)
+    return Reviewer(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
 def build_arbiter(site: Site, stack: ExitStack) -> Worker:
     key = Key.of(site.lab.state)
-    return Arbiter(site.ledger(), site.champion(), RULES[site.org.merge.rule], key.complaint)
+    return Arbiter(site.ledger("arbiter"), site.champion(), RULES[site.org.merge.rule], key.complaint)
 
 
 def build_runner(site: Site, stack: ExitStack) -> Worker:
     """Waits for the device's lease, then clears what a dead predecessor left: its container and its half-done run."""
-    ledger = site.ledger()
-    lift_quarantines(ledger.client)
+    ledger, leases = site.ledger("runner"), join(site.logins["lease"])
+    lift_quarantines(leases)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
-    keeper = stack.enter_context(hold(ledger.client, site.device.id, LEASE_TTL_S))
+    keeper = stack.enter_context(hold(leases, site.device.id, LEASE_TTL_S))
     # Under the lease, so that the self-check disturbs nobody's run.
     settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
     engine = settings.ready_engine(site.device, site.lab.state)

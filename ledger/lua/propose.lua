@@ -1,9 +1,8 @@
 -- A new idea: -> proposed.
 -- inputs:  prefix, hypothesis (JSON), author, lane, roles (JSON), max_open ('' for no limit)
--- checks:  the campaign was not imported; fewer than max_open experiments are between proposed and queued; else returns nil
+-- checks:  fewer than max_open experiments are between proposed and queued; else returns nil
 -- writes:  the row; returns its id
 local prefix, hypothesis, author, lane, roles, max_open = unpack(ARGV)
-if imported(prefix) then return imported(prefix) end
 if max_open ~= '' then
   local open = 0
   for _, state in ipairs({ 'proposed', 'claimed', 'coded', 'queued' }) do

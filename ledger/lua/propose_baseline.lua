@@ -1,9 +1,8 @@
 -- Have a commit of the branch measured as it stands: -> queued. Its turn is 0, since nothing can be judged before it.
 -- inputs:  prefix, hypothesis (JSON), author, candidate (JSON), parent (the commit), meaning
--- checks:  the campaign was not imported; the commit has no baseline yet, or one that merged long ago (the branch was set back to it) or did not count
+-- checks:  the commit has no baseline yet, or one that merged long ago (the branch was set back to it) or did not count
 -- writes:  the row, and its claim on the program if nobody has it; returns its id, or the id of the one there is
 local prefix, hypothesis, author, candidate, parent, meaning = unpack(ARGV)
-if imported(prefix) then return imported(prefix) end
 local known = call('HGET', prefix .. 'baselines', parent)
 if known then
   local past = call('ZSCORE', prefix .. 'state:discarded', known)

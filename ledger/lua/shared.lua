@@ -43,12 +43,6 @@ local function refusal(prefix, id, ...)
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is not ' .. table.concat({ ... }, ' or '))
 end
 
--- An error reply if the campaign is somebody's results.tsv, to which nothing is added.
-local function imported(prefix)
-  if call('EXISTS', prefix .. 'state:imported') == 0 then return nil end
-  return redis.error_reply('WRONGSTATE this campaign was imported: nothing can be added to it')
-end
-
 -- SHA-1 of strings, each after its length; Redis has no other hash. ledger/inspection.py computes the same.
 local function hash_of(...)
   local parts = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from ledger import Ledger, WrongState
+from ledger import Ledger
 from ledger.champion import Champion
 from ledger.export import results_tsv, write_experiments
 from ledger.imports import imported_campaign, read_claims, rows_of
@@ -14,7 +14,6 @@ from ledger.selection import Order, Selection, find
 from records import BadInput, Experiment, State
 from tests.ledger.night import Night
 from tests.ledger.repository import Repository
-from tests.ledger.samples import idea, program
 
 RESULTS = (
     "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
@@ -61,16 +60,6 @@ def test_rows_are_claims_and_nothing_else(client: redis.Redis, path: Path) -> No
 def test_lowest_claim_first_and_crashes_last(client: redis.Redis, path: Path) -> None:
     found = find(load(client, path), Selection(lane="imported"), Order.BPB)
     assert [row.id for row in found] == [2, 1, 3, 4]
-
-
-def test_nothing_can_be_added(client: redis.Redis, path: Path) -> None:
-    ledger = load(client, path)
-    with pytest.raises(WrongState, match="was imported"):
-        ledger.propose(idea(), author="planner/test", roles={})
-    with pytest.raises(WrongState, match="was imported"):
-        ledger.propose_baseline(program("x"))
-    assert ledger.claim("coder") is None and ledger.next_scored() is None
-    assert len(ledger.experiments()) == 4
 
 
 def test_an_import_takes_no_campaigns_place(client: redis.Redis, path: Path, night: Night) -> None:

@@ -24,6 +24,7 @@ from sandbox.engines.cgroup import groups_with_prefix
 from sandbox.profile import lab_id, name_prefix
 from tests.components import require
 from tests.ledger.conftest import SYSTEM_SERVER, running_server
+from tests.ledger.test_imports import RESULTS
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -114,6 +115,15 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
     assert touches_of_the_test_split(lab) == []
     the_morning_after(lab, baseline["id"])
+
+
+def test_no_org_goes_on_from_an_import(lab: Path) -> None:
+    (lab / "theirs.tsv").write_text(RESULTS)
+    assert run(lab, "ledger", "import", "theirs.tsv").returncode == 0
+    resumed = run(lab, "resume", "orgs/tiny.toml", "-c", "import-theirs")
+    assert resumed.returncode == 2 and "was imported from a results.tsv, to look at" in resumed.stderr
+    listed = run(lab, "ledger", "list", "-c", "import-theirs", "--json")
+    assert {row["state"] for row in json.loads(listed.stdout)} == {"imported"}
 
 
 def the_morning_after(lab: Path, id: int) -> None:

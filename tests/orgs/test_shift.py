@@ -191,7 +191,7 @@ def test_a_role_file_that_is_broken_at_night_is_waited_for_and_said_once(
     said: list[str] = []
     with ray_session():
         pipeline = Pipeline(said.append)
-        pipeline.add("planner", Site(lab.root, server.url, ledger.name, org, "runc", CPU, 1.5))
+        pipeline.add("planner", Site(lab.root, server.logins, ledger.name, org, "runc", CPU, 1.5))
         try:
             planner.write_text(text.replace("mind: sampler", "mind: oracle"))
             until = time.monotonic() + 60
