@@ -18,10 +18,14 @@ import redis
 from ledger import scripts
 from ledger.champion import Champion
 from ledger.export import write_whole
-from ledger.store import CAMPAIGNS, Ledger
+from ledger.store import CAMPAIGNS, READ_AT_ONCE, Ledger, batched
 from records import BadInput, HostFault
 
 FORMAT = "autoresearch-org ledger backup 1"
+PART = 10_000
+"""Items of a list, a hash or a sorted set that are read or written with one command. Even."""
+HASHES = ("experiment", "run", "verdict")
+"""Of one experiment, beside the list of its measurements."""
 PATIENCE = 100
 """Times to read again because somebody wrote meanwhile."""
 
@@ -77,11 +81,50 @@ def look(client: redis.Redis, repository: Path) -> Backup:
         campaigns = Ledger.campaigns(client)
         champions = [Champion(repository, name) for name in campaigns]
         before = tips(champions)
-        keys = [Key(*found) for found in scripts.run(client, "snapshot")]
+        keys = snapshot(client, campaigns)
         bundle = champions[0].must("bundle", "create", "--quiet", "-", *before) if before else b""
         if tips(champions) == before and Ledger.campaigns(client) == campaigns:
             return Backup(datetime.now(UTC).isoformat(timespec="seconds"), campaigns, keys, before, bundle)
     raise HostFault(f"merges landed during each of {PATIENCE} looks at the ledger: try again")
+
+
+def snapshot(client: redis.Redis, campaigns: Sequence[str]) -> list[Key]:
+    """Every key at one moment.
+
+    Histories and experiments are read before it, a part at a time, so that nobody has to wait; at that moment only what has
+    changed since is read again, as the newer events tell.
+    """
+    keys: dict[str, Key] = {}
+    known: dict[str, int] = {}
+    for ledger in (Ledger(client, name) for name in campaigns):
+        known[ledger.prefix] = count = ledger.last_event()
+        events = ledger.prefix + "events"
+        parts = [ledger.reader.lrange(events, i, min(i + PART, count) - 1) for i in range(0, count, PART)]
+        keys[events] = Key(events, "list", [text for part in parts for text in part])
+        for ids in batched(range(1, ledger.last_id() + 1), READ_AT_ONCE):
+            keys |= {key.name: key for key in read_experiments(ledger, ids)}
+    changed, found = scripts.run(client, "snapshot", json.dumps(known))
+    for prefix, id in changed:
+        for part in (*HASHES, "measurements"):
+            keys.pop(f"{prefix}{part}:{id}", None)
+    for name, kind, value in found:
+        before = keys[name].value if name in keys else []  # of a history, what the script left out
+        keys[name] = Key(name, kind, [*before, *value] if kind == "list" else value)
+    return list(keys.values())
+
+
+def read_experiments(ledger: Ledger, ids: Sequence[int]) -> Iterator[Key]:
+    def ask(id: int, pipe: Any) -> None:
+        for part in HASHES:
+            pipe.hgetall(f"{ledger.prefix}{part}:{id}")
+        pipe.lrange(f"{ledger.prefix}measurements:{id}", 0, -1)
+
+    names = [f"{ledger.prefix}{part}:{id}" for id in ids for part in (*HASHES, "measurements")]
+    for name, value in zip(names, ledger.read(ids, ask), strict=True):
+        if value and isinstance(value, dict):
+            yield Key(name, "hash", [text for pair in value.items() for text in pair])
+        elif value:
+            yield Key(name, "list", value)
 
 
 def tips(champions: Sequence[Champion]) -> dict[str, str]:
@@ -177,18 +220,13 @@ def write(pipe: Any, key: Key) -> None:
         case "string", str(text):
             pipe.set(key.name, text)
         case "list", list(items):
-            for part in parts(items):
+            for part in batched(items, PART):
                 pipe.rpush(key.name, *part)
         case "hash", list(items):
-            for part in parts(items):
+            for part in batched(items, PART):
                 pipe.hset(key.name, items=part)
         case "zset", list(items):
-            for part in parts(items):
+            for part in batched(items, PART):
                 pipe.zadd(key.name, dict(zip(part[::2], map(float, part[1::2]), strict=True)))
         case kind, _:
             raise BadInput(f"{key.name} is a {kind}, which no ledger has")
-
-
-def parts(items: list[str], size: int = 10_000) -> Iterator[list[str]]:
-    """Even in number, but for the last of a list."""
-    return (items[i : i + size] for i in range(0, len(items), size))

@@ -39,12 +39,16 @@ def migrate_1_to_2(client: redis.Redis) -> int:
     """Every campaign of layout 1. Returns how many there were.
 
     Raises:
-        HostFault: an older version is at work in it.
+        HostFault: an older version is at work in it, or died during a merge.
     """
     reader: Any = client
     if at_work := [lease.removeprefix(LEASES[:-1]) for lease in reader.keys(LEASES)]:
         raise HostFault(f"an older version is at work in this ledger ({', '.join(at_work)}): stop it, then try again")
     names = Ledger.campaigns(client)
+    if merging := [name for name in names if reader.exists(f"autoresearch:campaign:{name}:intent")]:
+        raise HostFault(
+            f"campaign {merging[0]} has a merge under way: finish it with the version that began it (resume), then come back"
+        )
     for name in names:
         while reader.type(f"autoresearch:campaign:{name}:events") == "stream":
             migrate_campaign(client, f"autoresearch:campaign:{name}:")

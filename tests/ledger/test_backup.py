@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from ledger import Ledger
+from ledger import Ledger, backup, scripts
 from ledger.backup import back_up, read_backup, restore
 from ledger.champion import Champion
 from ledger.inspection import inspect
@@ -113,6 +113,29 @@ def test_one_made_at_any_moment_of_a_busy_night_verifies(
     worker.join()
     assert made > 1, "several, while it went on"
     assert len(lab.night.commits()) == 13, "and nothing stood in the way of that"
+
+
+def test_what_changes_while_it_is_read_is_in_it(lab: Lab, empty: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is read; then, before the moment that the backup is of, this happens."""
+    run, waiting = scripts.run, lab.night.scored("LR = 0.45\n", 0.85)
+
+    def happens(client: redis.Redis, name: str, *arguments: str) -> Any:
+        if name == "snapshot":
+            lab.night.org.claimed()
+            lab.night.settle()
+            Ledger(lab.client, "newer").create(campaign("newer"))
+        return run(client, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts, "run", happens)
+        keys = backup.snapshot(lab.client, ["night"])
+    assert lab.night.ledger.experiment(waiting).state == State.MERGED
+    assert {key.name for key in keys} == {key for key in lab.client.keys("*") if ":lease:" not in key}
+    for key in keys:
+        backup.write(empty, key)
+    assert Ledger(empty, "night").experiments() == lab.night.ledger.experiments()
+    assert lab.verify(empty, lab.night.repository) == lab.verify(lab.client, lab.night.repository)
+    assert Ledger(empty, "newer").campaign() == campaign("newer")
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

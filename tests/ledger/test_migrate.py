@@ -24,7 +24,7 @@ from sandbox.receipt import Key
 from tests.ledger.repository import Repository
 
 VERSION_1 = Path(__file__).with_name("version1.jsonl")
-"""A night as version 1 left it, with a merge under way: commands for Redis, then git's bundle, then what was to be read."""
+"""A night as version 1 left it, with every state but a merge under way: commands for Redis, then git's bundle, then what was to be read."""
 DONE = "the ledger was in layout 1: 3 campaigns brought to layout 2"
 SIGNED = Key(hashlib.sha256(b"version 1").digest())
 
@@ -63,7 +63,7 @@ def old(client: redis.Redis, tmp_path: Path) -> Old:
 def test_every_row_is_what_it_was(old: Old) -> None:
     assert migrate(old.client) == DONE
     expected = [Experiment.model_validate(row) for row in old.expected["experiments"]]
-    assert {e.state for e in expected} >= {State.MERGING, State.RUNNING, State.INVALID, State.DUPLICATE, State.REFUSED}
+    assert {e.state for e in expected} >= {State.CODED, State.RUNNING, State.INVALID, State.DUPLICATE, State.REFUSED}
     assert old.ledger.experiments() == expected
     assert old.ledger.spent()._asdict() == old.expected["spent"]
     assert Ledger.campaigns(old.client) == ["night", "other", "empty"]
@@ -132,6 +132,16 @@ def test_nothing_is_migrated_under_an_older_version_that_is_at_work(old: Old) ->
     assert old.client.type("autoresearch:campaign:night:events") == "stream"
     release(old.client, lease)
     assert migrate(old.client) is not None
+
+
+def test_a_merge_that_an_older_version_began_is_finished_by_it(old: Old) -> None:
+    intent = "autoresearch:campaign:night:intent"
+    old.client.hset(intent, mapping={"experiment": "7", "parent": "a" * 40, "commit": "b" * 40})
+    with pytest.raises(HostFault, match="night has a merge under way: finish it with the version that began it"):
+        migrate(old.client)
+    assert old.client.type("autoresearch:campaign:other:events") == "stream"
+    old.client.delete(intent)
+    assert migrate(old.client) == DONE
 
 
 def test_a_ledger_of_a_newer_version_is_refused(old: Old) -> None:

@@ -1,5 +1,7 @@
 """When Redis is lost, the branch alone gives back every merge, and the org goes on."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import redis
 
 from ledger import Ledger
 from ledger.champion import Champion
-from ledger.inspection import inspect
+from ledger.inspection import COVERED, hash_of, inspect
 from ledger.lease import Lease, acquire
 from ledger.rebuild import rebuild
 from records import BadInput, State
@@ -181,11 +183,42 @@ def test_a_record_with_a_better_score_is_noticed(lost: Lost) -> None:
     assert {"receipts", "merges"} <= set(lost.complaints())
 
 
-def test_a_history_that_was_rewritten_is_not_excused_by_the_word_rebuilt(lost: Lost) -> None:
-    """Only the first event of a history may say so; then verify says that all before is lost."""
-    lost.ledger.note("rebuilt", lost.champion.head())
-    assert lost.caveats() == []
+def rewrite(lost: Lost, change: Callable[[list[dict[str, str]]], None]) -> None:
+    """Write the history anew, with hashes that are right."""
     client, key = lost.ledger.client, lost.ledger.prefix + "events"
-    client.ltrim(key, 3, -1)
-    assert "anchors" in lost.complaints() or "history" in lost.complaints()
-    assert lost.caveats() == []
+    events = [json.loads(text) for text in client.lrange(key, 0, -1)]
+    change(events)
+    client.delete(key)
+    before = ""
+    for event in events:
+        event["hash"] = before = hash_of(before, *(event[name] for name in COVERED))
+        client.rpush(key, json.dumps(event))
+
+
+def test_a_history_written_anew_is_noticed_although_it_says_rebuilt_somewhere(lost: Lost) -> None:
+    def change(events: list[dict[str, str]]) -> None:
+        events[1]["detail"] += "!"
+        events[2] |= {"kind": "rebuilt", "detail": lost.champion.head()}
+
+    rewrite(lost, change)
+    assert "anchors" in lost.complaints() and lost.caveats() == []
+
+
+def test_a_history_written_anew_that_begins_with_rebuilt_owns_up_to_it(lost: Lost) -> None:
+    """Whoever can write to Redis can lose it and rebuild it; nobody is told that nothing happened."""
+
+    def change(events: list[dict[str, str]]) -> None:
+        events[0] |= {"kind": "rebuilt", "detail": lost.champion.head()}
+
+    rewrite(lost, change)
+    assert lost.complaints() == {}
+    assert "2 merges of a history that is lost" in lost.caveats()[0]
+
+
+def test_merges_after_a_rebuild_are_anchored_again(lost: Lost) -> None:
+    lost.lose()
+    rebuild(lost.ledger, lost.champion)
+    lost.scored("LR = 0.3\n", 0.7)
+    lost.settle()
+    rewrite(lost, lambda events: events[-8].update(detail="another"))
+    assert "anchors" in lost.complaints()
