@@ -691,7 +691,10 @@ def server_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
         reader = join(server.logins["reader"])
         names = Ledger.campaigns(reader)
         if not names:
-            raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")
+            raise MissingComponent(
+                "the ledger is empty: run autoresearch-org launch orgs/demo.toml, or bring a lost one back with ledger restore "
+                "or ledger rebuild"
+            )
         campaigns = [Ledger(reader, name).campaign() for name in names]
         last = max(campaigns, key=lambda one: (not one.imported_from, one.created_at)).name  # the lab's own come first
         yield server, last if campaign is None else known(reader, campaign)
