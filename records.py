@@ -233,7 +233,7 @@ class Measurement(Record):
     failure: Failure | None = None
     hashes: Hashes
     ledger_weakness: str | None = None
-    """How the ledger's Redis could lose what it acknowledges, where that was allowed (--allow-weak-redis)."""
+    """How the ledger's Redis could lose what it acknowledges, or let anybody write, where that was allowed (--allow-weak-redis)."""
     kernels_sha256: str | None = None
     """Of what was compiled beforehand from the champion, if it was given that: start-up is shorter with it."""
     started_at: str

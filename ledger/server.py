@@ -78,8 +78,8 @@ def reach(url: str, *, allow_weak: bool, users: Users | None = None, prefix: str
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        allow_weak: take one that could lose it, too.
-        users: are made there, under names with this prefix; a server without them counts as weak.
+        allow_weak: take one that could lose it, or that lets no users be made, too.
+        users: are made there, under names with `prefix`.
 
     Raises:
         BadInput: no such URL, a server that is too old, or one that could lose writes; names the setting to change.

@@ -92,7 +92,10 @@ RedisOption = Annotated[
     str | None, typer.Option("--redis", metavar="URL", help="A Redis (6.2 or later) instead of the embedded one.")
 ]
 WeakOption = Annotated[
-    bool, typer.Option("--allow-weak-redis", help="Take a Redis that could lose writes; every receipt says so.")
+    bool,
+    typer.Option(
+        "--allow-weak-redis", help="Take a Redis that could lose writes, or has no users; every receipt says so."
+    ),
 ]
 CampaignOption = Annotated[
     str | None, typer.Option("--campaign", "-c", help="Campaign to look at.", show_default="the newest")

@@ -68,7 +68,7 @@ def launch(
         lab: the clone.
         org_path: org file.
         redis_url: a Redis to use instead of the embedded one.
-        allow_weak_redis: even one that could lose writes; every receipt says so.
+        allow_weak_redis: even one that could lose writes, or that anybody may write to; every receipt says so.
         console: where to show progress.
         pick: which campaign to work on: `unfinished_or_new`, `new_name`, `newest`, or one that returns a known name.
 
@@ -101,7 +101,7 @@ def launch(
         mode = stack.enter_context(ray_session())
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
         if weakness is not None:
-            view.say(f"this Redis could lose writes, and every receipt will say so: {weakness}")
+            view.say(f"this Redis is weak, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
         return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
 

@@ -196,7 +196,7 @@ def test_docker_ray_and_redis_that_are_already_started_serve_as_well(tmp_path: P
         given = ("--redis", url, "--allow-weak-redis")
         launched = run(lab, "launch", "orgs/tiny.toml", *given, RAY_ADDRESS=address)
         assert launched.returncode == 0, launched.stdout + launched.stderr
-        assert "this Redis could lose writes" in launched.stdout
+        assert "this Redis is weak, and every receipt will say so: appendfsync is everysec" in launched.stdout
         shown = json.loads(run(lab, "ledger", "show", "1", "--redis", url, "--json").stdout)
         assert shown["measurements"][0]["ledger_weakness"].startswith("appendfsync is everysec")
         assert f"docker sandbox · Ray cluster at {address}" in launched.stdout
