@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+import failpoint
 from agents.contract import make_candidate
 from agents.minds import load_mind
 from agents.minds.task import CodeTask
@@ -56,6 +57,7 @@ class Coder:
         experiment = self.ledger.claim(self.worker)
         if experiment is None:
             return False
+        failpoint.reach("coder.claimed")
         hands = {"coder": role.sha256}
         try:
             candidate = self.candidate(role, experiment)
@@ -65,7 +67,9 @@ class Coder:
         except BaseException:
             self.ledger.release(experiment.id)
             raise
+        failpoint.reach("coder.written")
         self.ledger.code(experiment.id, candidate, hands)
+        failpoint.reach("coder.coded")
         return True
 
     def candidate(self, role: Role, experiment: Experiment) -> Candidate:

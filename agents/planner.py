@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import failpoint
 from agents.digest import gather
 from agents.minds import load_mind
 from agents.minds.task import PlanTask
@@ -69,9 +70,11 @@ class Planner:
         hypothesis = load_mind(mind).propose(task)
         if hypothesis is None:
             return False
+        failpoint.reach("planner.answered")
         number = self.ledger.propose(
             hypothesis, author=f"planner/{mind}", roles={"planner": role.sha256}, max_open=self.max_open
         )
+        failpoint.reach("planner.proposed")
         return number is not None
 
     def task(self, role: Role) -> PlanTask:

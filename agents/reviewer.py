@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import failpoint
 from agents.minds import load_mind
 from agents.minds.task import ReviewTask
 from agents.role import Role
@@ -52,6 +53,8 @@ class Reviewer:
         parent_source = self.champion.source(candidate.parent)
         task = ReviewTask(prompt, experiment.hypothesis, candidate, parent_source, self.profile)
         review = load_mind(role.settings(Settings).mind).judge(task)
+        failpoint.reach("reviewer.judged")
         with suppress(WrongState):  # another reviewer was faster
             self.ledger.review(experiment.id, review, {"reviewer": role.sha256})
+        failpoint.reach("reviewer.reviewed")
         return True

@@ -4,7 +4,8 @@ The champion is a git ref; Redis is queue, leases, intent log and index. Every c
 a process may die between any two lines: a transition has happened or it has not.
 """
 
+from ledger.intent import Intent
 from ledger.scripts import AlreadyRecorded, Quarantined, StaleFence, WrongState
-from ledger.store import Intent, Ledger, Running, Spent
+from ledger.store import Ledger, Running, Spent
 
 __all__ = ["AlreadyRecorded", "Intent", "Ledger", "Quarantined", "Running", "Spent", "StaleFence", "WrongState"]

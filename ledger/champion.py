@@ -8,9 +8,11 @@ import hashlib
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import failpoint
 from records import BadInput, HostFault, MissingComponent
 
 AUTHOR = "autoresearch-org"
@@ -23,9 +25,12 @@ SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsync=all",
     "core.fsyncMethod=fsync",
+    "core.useReplaceRefs=false",
     "i18n.commitEncoding=UTF-8",
     "gc.auto=0",
 )
+LOCK_PATIENCE_S = 60.0
+"""A lock on the branch that is older belongs to nobody."""
 
 
 class Done(NamedTuple):
@@ -153,6 +158,19 @@ class Champion:
         commits = self.must("log", *options, self.head()).decode().split()
         return commits[0] if commits and self.record(commits[0]) is not None else None
 
+    def mismatch(self, parent: str, commit: str, source_sha256: str) -> str | None:
+        """Why a commit is not its one parent's tree with the train.py of this hash in it; None when it is."""
+        if self.resolve(commit) is None:
+            return f"{commit[:10]} is not in this repository"
+        if self.must("rev-list", "--no-walk", "--parents", commit).decode().split() != [commit, parent]:
+            return f"{commit[:10]} is not a commit above {parent[:10]}"
+        changed = self.must("diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, commit)
+        if not set(filter(None, changed.split(b"\0"))) <= {FILE.encode()}:
+            return f"{commit[:10]} changes more than {FILE}"
+        if self.landed_source_sha256(commit) != source_sha256:
+            return f"{FILE} of {commit[:10]} is another one"
+        return None
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def start(self, source: str, record: str = "") -> str:
@@ -179,12 +197,16 @@ class Champion:
     def prepare(self, parent: str, source: str, message: str, record: str = "") -> str:
         """A commit above `parent` whose tree differs in nothing but train.py, on no branch yet. Returns it."""
         blob = self.must("hash-object", "-w", "-t", "blob", "--stdin", given=source.encode()).decode().strip()
+        failpoint.reach("git.blob_written")
         tree = self.must("mktree", "-z", "--missing", given=self.tree_with(parent, blob)).decode().strip()
+        failpoint.reach("git.tree_written")
         by = f"{AUTHOR} <{EMAIL}> {int(time.time())} +0000"
         headers = [f"tree {tree}", f"parent {parent}", f"author {by}", f"committer {by}"]
         headers += [f"{HEADER} {record}"] if record else []
-        commit = "\n".join([*headers, "", message.replace("\0", "")])
-        return self.must("hash-object", "-w", "-t", "commit", "--stdin", given=commit.encode()).decode().strip()
+        text = "\n".join([*headers, "", message.replace("\0", "")]).encode()
+        commit = self.must("hash-object", "-w", "-t", "commit", "--stdin", given=text).decode().strip()
+        failpoint.reach("git.commit_written")
+        return commit
 
     def tree_with(self, parent: str, blob: str) -> bytes:
         """Entries of the parent's tree, for mktree, with train.py replaced."""
@@ -207,12 +229,26 @@ class Champion:
 
     def swap(self, old: str, new: str) -> bool:
         """Compare-and-swap of the ref; an empty `old` means that it must not exist."""
+        failpoint.reach("git.ref_moving")
         done = self.git("update-ref", "--no-deref", "--create-reflog", "-m", "autoresearch-org", self.ref, new, old)
+        failpoint.reach("git.ref_moved")
         if done.code == 0:
             return True
         if (self.resolve(self.ref) or "") != old:
             return False
+        if self.remove_dead_lock():
+            return self.swap(old, new)
         raise HostFault(f"git could not move {self.branch}: {done.error}")
+
+    def remove_dead_lock(self) -> bool:
+        """Remove the ref's lock if it belongs to a git that was killed: a living one holds it for milliseconds."""
+        path = os.fsdecode(self.must("rev-parse", "--git-path", f"{self.ref}.lock").rstrip(b"\n"))
+        lock = self.repository / path
+        with suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > LOCK_PATIENCE_S:
+                lock.unlink()
+                return True
+        return False
 
     # ---- git ---------------------------------------------------------------------------------------------------------
 

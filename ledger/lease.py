@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+import failpoint
 from ledger import scripts
 from records import HostFault
 
@@ -107,7 +108,9 @@ class Keeper:
         while not self.closing.wait(self.ttl_s / 3):
             asked_at = time.monotonic()
             try:
+                failpoint.reach("lease.renewing")
                 renew(self.client, self.lease, self.ttl_s)
+                failpoint.reach("lease.renewed")
                 safe_until = asked_at + self.ttl_s
             except LeaseLost:
                 break
@@ -122,8 +125,10 @@ class Keeper:
         """Stop renewing and give the lease back; without a server, it runs out by itself."""
         self.closing.set()
         self.thread.join()
+        failpoint.reach("lease.closing")
         with suppress(redis.RedisError):
             release(self.client, self.lease)
+        failpoint.reach("lease.released")
 
     def __enter__(self) -> "Keeper":
         return self
@@ -145,6 +150,7 @@ def hold(client: redis.Redis, device: str, ttl_s: float = 10.0) -> Iterator[Keep
     while True:
         try:
             lease = acquire(client, device, holder, ttl_s)
+            failpoint.reach("lease.acquired")
             break
         except LeaseHeld as held:
             if held.remaining_s > shortest_s:

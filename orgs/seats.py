@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import failpoint
 from agents.coder import Coder
 from agents.planner import Planner
 from agents.reviewer import Reviewer
@@ -17,6 +18,7 @@ from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold
+from ledger.relay import Relay, relay_lease
 from ledger.server import join
 from ledger.verdict import RULES
 from orgs.lab import Lab
@@ -37,7 +39,7 @@ USERS = {
     "coder": AGENT,
     "reviewer": AGENT,
     "runner": ("runner", "lease", "reader"),
-    "arbiter": ("arbiter", "reader"),
+    "arbiter": ("arbiter", "lease", "reader"),
 }
 """As whom each role comes to the ledger (ledger/users.py)."""
 
@@ -62,6 +64,8 @@ class Site:
     budget_s: float
     ledger_weakness: str | None = None
     """How the Redis could lose what it acknowledges, if that was allowed."""
+    seat: str = ""
+    """Name of the actor's seat, such as `coder-0`: no other living process has it."""
 
     def of(self, role: str) -> "Site":
         """As an actor of this role gets it."""
@@ -96,8 +100,10 @@ def build_planner(site: Site, stack: ExitStack) -> Worker:
 
 
 def build_coder(site: Site, stack: ExitStack) -> Worker:
-    role = site.root / site.org.roles.coder.file
-    return Coder(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
+    """Gives back first what a dead predecessor in this seat was writing."""
+    role, ledger = site.root / site.org.roles.coder.file, site.ledger("agent")
+    ledger.take_back(site.seat)
+    return Coder(ledger, site.champion(), site.root, profile=profile_of(site), role=role, worker=site.seat)
 
 
 def build_reviewer(site: Site, stack: ExitStack) -> Worker:
@@ -105,9 +111,24 @@ def build_reviewer(site: Site, stack: ExitStack) -> Worker:
     return Reviewer(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
+@dataclass(frozen=True)
+class Arbitration:
+    """The arbiter's seat: what was decided is landed before anything else is judged."""
+
+    relay: Relay
+    arbiter: Arbiter
+
+    def step(self) -> bool:
+        return self.relay.step() or self.arbiter.step()
+
+
 def build_arbiter(site: Site, stack: ExitStack) -> Worker:
-    key = Key.of(site.lab.state)
-    return Arbiter(site.ledger("arbiter"), site.champion(), RULES[site.org.merge.rule], key.complaint)
+    """Waits for the relay's lease: a predecessor that was paused may still wake up."""
+    key, ledger, champion = Key.of(site.lab.state), site.ledger("arbiter"), site.champion()
+    keeper = stack.enter_context(hold(join(site.logins["lease"]), relay_lease(site.campaign), LEASE_TTL_S))
+    failpoint.reach("relay.leased")
+    arbiter = Arbiter(ledger, champion, RULES[site.org.merge.rule], key.complaint, key.seal)
+    return Arbitration(Relay(ledger, champion, keeper, key.seal), arbiter)
 
 
 def build_runner(site: Site, stack: ExitStack) -> Worker:
@@ -116,11 +137,14 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
     lift_quarantines(leases)
     dataset = Dataset.open(site.lab.dataset(site.org.data))
     keeper = stack.enter_context(hold(leases, site.device.id, LEASE_TTL_S))
+    failpoint.reach("runner.leased")
     # Under the lease, so that the self-check disturbs nobody's run.
     settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
     engine = settings.ready_engine(site.device, site.lab.state)
     sweep([engine], site.lab.state)
+    failpoint.reach("runner.swept")
     ledger.requeue_orphans()
+    failpoint.reach("runner.requeued")
     return Runner(
         ledger,
         site.champion(),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import failpoint
 from data.files import hash_file
 from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, GpuReading, Hashes, Measurement, Progress, Refusal
 from sandbox.audit import Text, total
@@ -110,6 +111,7 @@ def measure(
     notes = Notes()
     job = Job(source.encode(errors="replace"), dataset, engine, budget_s, seed, device, limits or Limits.of(), run_id, state_dir, cancel or threading.Event(), rigour or Rigour(), kernels)  # fmt: skip
     failure: Failure | None = None
+    failpoint.reach("measure.begun")
     try:
         job.run(notes, full_audit, unseal, on_phase, on_progress)
     except Faulted as fault:
@@ -158,7 +160,9 @@ def measure(
         started_at=started_at,
         log_tail="" if ending is None else clean(ending.log, LOG_CHARS),
     )
-    return key.sign(measurement)
+    signed = key.sign(measurement)
+    failpoint.reach("measure.signed")
+    return signed
 
 
 def preview(
@@ -256,6 +260,7 @@ class Job:
             try:
                 notes.score = self.score(folder, notes, rows, full_audit, on_phase)
                 notes.audit = notes.score.audit
+                failpoint.reach("measure.audited")
             except Caught as caught:
                 notes.audit = caught.audit
                 raise
@@ -272,14 +277,18 @@ class Job:
         notes.kernels_sha256 = None if self.kernels is None else hash_file(self.kernels)
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
         staged = _link_or_copy(self.dataset.path / "train.bin", folder / "train.bin")
+        failpoint.reach("measure.staged")
         with self.workplace(folder, "train") as place:
             with self.underway(place, notes) as training:
+                failpoint.reach("measure.started")
                 training.await_ready(self.limits.startup_cap_s(self.device))
+                failpoint.reach("measure.ready")
                 on_phase("training")
                 staged.rename(place.data / "train.bin")
                 with watched(self.device, self.budget_s / LOOKS) as looks:
                     training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
                 notes.gpu = summarise(looks)
+            failpoint.reach("measure.trained")
             written = place.outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
         assert notes.timing.go is not None, "weights were waited for"
         # By the wall clock as it goes now: it may have been set since.
@@ -288,6 +297,7 @@ class Job:
                 FailureKind.INVALID, f"{WEIGHTS} was written before the clock started: it has learned nothing"
             )
         (weights / WEIGHTS).chmod(0o444)
+        failpoint.reach("measure.collected")
 
     def compile(self, folder: Path) -> Path:
         """Start up and no more: the file with what the compiler made meanwhile, without having seen any data.
@@ -372,6 +382,7 @@ class Job:
             with self.scorer(folder, "claim") as claimer, self.at_work(claimer, notes) as respondent:
                 claims = exam.collect_claims(respondent)
             notes.claim_s = time.monotonic() - started
+            failpoint.reach("measure.claimed")
             on_phase("auditing")
             plan = exam.plan(claims, full_audit(text.bits_per_byte(total(claims, text))))
             dropped = plan.full and forget_files()

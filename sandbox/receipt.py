@@ -71,6 +71,11 @@ class Key:
             return "its content is not what was signed"
         return None
 
+    def seal(self, text: str) -> str:
+        """What only this key can say of a text that is no measurement, such as an intent to merge."""
+        # No measurement's canonical JSON begins like this.
+        return hmac.new(self._secret, b"seal\0" + text.encode(), hashlib.sha256).hexdigest()
+
     def _hmac(self, measurement: Measurement) -> str:
         content = measurement.model_dump(mode="json", exclude={"hmac"})
         return hmac.new(self._secret, rfc8785.dumps(content), hashlib.sha256).hexdigest()

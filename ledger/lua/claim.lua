@@ -17,4 +17,5 @@ if not id then
 end
 if not id then return false end
 move(prefix, id, from, 'claimed', turn, worker)
+call('HSET', row_of(prefix, id), 'worker', worker)
 return tonumber(id)

@@ -6,8 +6,8 @@
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
 --   arbiter  verdict:<id>      hash: verdict, commit, rebases               champion  hash: commit, experiment
---            baselines         hash: commit -> its baseline                 intent    hash: experiment, parent, commit
---            lane:baseline     sorted set: ids of all baselines
+--            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
+--            lane:baseline     sorted set: ids of all baselines                        Intent
 --   all      state:<state>     sorted set: ids by turn; who may write it    updated   sorted set: id by its last change
 --                              follows from the state
 --            ids               last experiment id                           events    list of JSON, only ever appended to: each
@@ -82,4 +82,22 @@ end
 -- The device's lease is `<fence> <holder>` and is current exactly as long as its key lives.
 local function lease_is_current(device, fence, holder)
   return call('GET', 'autoresearch:lease:' .. device) == fence .. ' ' .. holder
+end
+
+-- The relay's word counts under its current lease only: an error reply otherwise.
+local function stale_relay(prefix, fence, holder)
+  local lease = 'relay/' .. string.match(prefix, '([^:]+):$')
+  if not lease_is_current(lease, fence, holder) then
+    return redis.error_reply('STALEFENCE the lease ' .. fence .. ' of ' .. lease .. ' is over; another relay goes on')
+  end
+end
+
+-- A measured experiment starts over: -> proposed, or -> stale. Returns the new state.
+local function send_back(prefix, id, from, turn, note, max_rebases)
+  local verdict, to = prefix .. 'verdict:' .. id, 'proposed'
+  if call('HINCRBY', verdict, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
+  call('HDEL', verdict, 'verdict')
+  call('HSET', row_of(prefix, id), 'note', note)
+  move(prefix, id, from, to, turn, note)
+  return to
 end

@@ -5,17 +5,18 @@ import redis
 from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
-from ledger.lease import Lease
+from ledger.lease import Keeper, Lease
+from ledger.relay import Relay
 from ledger.verdict import keep_if_lower
 from ledger.witness import read_start, tell_start
 from records import Measurement
 from tests.ledger.org import Org, Sign, unsigned
 from tests.ledger.repository import START, Repository
-from tests.ledger.samples import campaign
+from tests.ledger.samples import campaign, sha256_of
 
 
 class Night:
-    """A campaign with a measured start, a branch, and an arbiter that can be replaced."""
+    """A campaign with a measured start, a branch, and an arbiter and a relay that can be replaced."""
 
     def __init__(self, client: redis.Redis, lease: Lease, repository: Repository, sign: Sign = unsigned):
         self.repository = repository
@@ -25,10 +26,20 @@ class Night:
         self.ledger.create(read_start(self.champion))
         self.org = Org(self.ledger, lease, sign)
         self.org.baseline(1.0, self.start, START)
+        self.keeper = Keeper(client, self.org.relay(), 60.0)
 
     def arbiter(self) -> Arbiter:
         """A fresh one, as after a crash."""
-        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower, self.complaint)
+        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower, self.complaint, self.seal)
+
+    def relay(self) -> Relay:
+        """A fresh one, as after a crash that its lease survived."""
+        return Relay(self.ledger, Champion(self.repository.root, "night"), self.keeper, self.seal)
+
+    @staticmethod
+    def seal(text: str) -> str:
+        """The seal of these tests."""
+        return sha256_of(f"secret {text}")
 
     @staticmethod
     def complaint(measurement: Measurement) -> str | None:
@@ -39,7 +50,7 @@ class Night:
         return self.org.scored(source, val_bpb, self.champion.head())
 
     def settle(self) -> None:
-        while self.arbiter().step():
+        while self.relay().step() or self.arbiter().step():
             pass
 
     def commits(self) -> list[str]:

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from ledger import Ledger
-from ledger.lease import Lease
-from records import Measurement
+from ledger.intent import Intent
+from ledger.lease import Lease, acquire
+from ledger.relay import relay_lease
+from records import Measurement, Verdict
 from tests.ledger.samples import APPROVED, BASE, idea, program, scored
 
 BASELINE = "print('baseline')\n"
@@ -63,3 +65,13 @@ class Org:
     def take(self, champion: str) -> int | None:
         experiment = self.ledger.take(self.lease, champion)
         return experiment.id if experiment else None
+
+    def intend(self, id: int, verdict: Verdict, commit: str, parent: str = BASE) -> str:
+        """The arbiter's yes. Returns what is then in the outbox."""
+        intent = Intent(campaign=self.ledger.name, experiment=id, parent=parent, commit=commit, source_sha256="")
+        self.ledger.intend_merge(verdict, intent)
+        return intent.model_dump_json()
+
+    def relay(self) -> Lease:
+        """A relay's lease; the one before must be over."""
+        return acquire(self.ledger.client, relay_lease(self.ledger.name), "relay", 60.0)

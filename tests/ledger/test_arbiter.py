@@ -9,6 +9,7 @@ import redis
 from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
+from ledger.intent import Intent
 from ledger.lease import Lease
 from ledger.verdict import keep_if_lower
 from records import FailureKind, Measurement, State
@@ -27,7 +28,7 @@ def test_a_start_that_nobody_measured_is_queued(client: redis.Redis, lease: Leas
     ledger = Ledger(client, "night")
     ledger.create(campaign("night", start))
     for _ in range(3):
-        Arbiter(ledger, champion, keep_if_lower, Night.complaint).step()
+        Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal).step()
     (baseline,) = ledger.experiments()
     assert (baseline.lane, baseline.state) == ("baseline", State.QUEUED)
     assert baseline.candidate is not None and baseline.candidate.source == START
@@ -113,7 +114,10 @@ def intended(night: Night, id: int) -> str:
     experiment = night.ledger.experiment(id)
     verdict = keep_if_lower(night.ledger.champion_score(), experiment.measurements[-1])
     commit = night.champion.prepare(night.start, "LR = 0.5\n", "experiment\n")
-    night.ledger.intend_merge(id, verdict, night.start, commit)
+    intent = Intent(
+        campaign="night", experiment=id, parent=night.start, commit=commit, source_sha256=sha256_of("LR = 0.5\n")
+    )
+    night.ledger.intend_merge(verdict, intent.sealed(night.seal))
     return commit
 
 
@@ -137,7 +141,7 @@ def test_a_crash_between_any_two_steps_ends_merged_exactly_once(
     night.settle()
     row = night.ledger.experiment(id)
     assert row.state == State.MERGED and row.commit is not None
-    assert night.ledger.intent() is None
+    assert night.ledger.outbox() == {}
     landed = [c for c in night.commits() if night.champion.landed_source_sha256(c) == sha256_of("LR = 0.5\n")]
     assert landed == [row.commit] == night.commits()[:1]
     assert [e.kind for e in night.ledger.events()].count("merging→merged") == 1
@@ -190,7 +194,7 @@ def test_a_baseline_that_is_not_the_program_of_its_commit_is_no_champion(
     champion = Champion(Repository(tmp_path / "lab").root, "night")
     start, ledger = champion.start(START), Ledger(client, "night")
     ledger.create(campaign("night", start))
-    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint)
+    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal)
     arbiter.step()
     assert ledger.take(lease, start) is not None
     client.hset(ledger.row_key(1), "candidate", program("LR = 99\n", start).model_dump_json())

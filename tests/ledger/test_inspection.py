@@ -78,6 +78,7 @@ def test_a_merge_under_way_is_none_that_is_missing(ended: Ended, monkeypatch: py
     with monkeypatch.context() as patch, pytest.raises(Died):
         patch.setattr(*((Champion, "land", dies) if dead == "before git" else (Ledger, "merged", dies)))
         ended.arbiter().step()
+        ended.relay().step()
     assert ended.ledger.experiment(id).state == State.MERGING
     assert (ended.champion.head() == head) == (dead == "before git")
     assert ended.complaints() == {}
@@ -190,9 +191,9 @@ def merges_what_is_worse(ended: Ended) -> None:
         f"experiment {id}\n\nExperiment: {id}\nCampaign: night\nVal-Bpb: 1.2\nSource-Sha256: {measured.hashes.source}\n"
     )
     commit = ended.champion.prepare(head, "LR = 8\n", text)
-    ended.ledger.intend_merge(id, verdict, head, commit)
+    intent = ended.org.intend(id, verdict, commit, head)
     assert verdict.merge and ended.champion.land(head, commit)
-    ended.ledger.merged(id, commit)
+    ended.ledger.merged(id, ended.keeper.lease, commit, intent)
 
 
 # ---- what people with access to git could do --------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from hypothesis.stateful import (
 )
 
 from ledger import Ledger, StaleFence
+from ledger.intent import Intent
 from ledger.lease import acquire, release
 from ledger.server import open_redis
 from records import FailureKind, State, Verdict
-from tests.ledger.org import BASELINE
+from tests.ledger.org import BASELINE, Org
 from tests.ledger.samples import APPROVED, BASE, REFUSED, campaign, failed, idea, program, scored
 
 ENDINGS = [None, FailureKind.ENGINE_LOST, FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID]
@@ -58,6 +59,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(self.client, "night")
         self.ledger.create(campaign("night"))
         self.lease = acquire(self.client, "cpu", "runner", 600.0)
+        self.org = Org(self.ledger, self.lease)
+        self.relay = self.org.relay()
         self.rows: dict[int, Row] = {}
         self.owners: dict[str, int] = {}
         self.head, self.landed = BASE, 0
@@ -192,7 +195,7 @@ class LedgerMachine(RuleBasedStateMachine):
         elif row.parent != self.head:
             self.rebase()
         elif better and self.champion == self.head and not self.has(State.MERGING):
-            self.ledger.intend_merge(id, VERDICT, self.head, f"commit-{self.landed + 1}")
+            self.org.intend(id, VERDICT, f"commit-{self.landed + 1}", self.head)
             row.state = State.MERGING
         elif not better:
             self.ledger.discard(id, VERDICT)
@@ -211,16 +214,17 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has(State.MERGING))
     @rule(lands=st.booleans())
     def finish(self, lands: bool) -> None:
-        intent = self.ledger.intent()
-        assert intent is not None and intent.experiment == self.oldest(State.MERGING)
+        ((experiment, text),) = self.ledger.outbox().items()
+        id, commit = int(experiment), Intent.model_validate_json(text).commit
+        assert id == self.oldest(State.MERGING)
         if lands:
-            self.ledger.merged(intent.experiment, intent.commit)
-            self.rows[intent.experiment].state = State.MERGED
-            self.head = self.champion = intent.commit
+            self.ledger.merged(id, self.relay, commit, text)
+            self.rows[id].state = State.MERGED
+            self.head = self.champion = commit
             self.landed += 1
         else:
-            self.ledger.abandon_merge(intent.experiment, "the branch moved")
-            self.rows[intent.experiment].send_back()
+            self.ledger.abandon_merge(id, self.relay, "the branch moved")
+            self.rows[id].send_back()
 
     @invariant()
     def every_row_stands_where_the_model_says(self) -> None:

@@ -331,51 +331,83 @@ def test_progress_of_an_older_run_is_not_shown(org: Org, client: redis.Redis) ->
 def test_a_merge_makes_the_champion(org: Org) -> None:
     org.baseline()
     id = org.scored("a", 0.9)
-    org.ledger.intend_merge(id, YES, BASE, NEXT)
+    intent = org.intend(id, YES, NEXT)
     merging = org.ledger.next_merging()
     assert merging is not None and merging.id == id
-    assert org.ledger.intent() == (id, BASE, NEXT)
-    org.ledger.merged(id, NEXT)
+    assert org.ledger.outbox() == {str(id): intent}
+    org.ledger.merged(id, org.relay(), NEXT, intent)
     row = org.ledger.experiment(id)
     assert (row.state, row.commit, row.verdict) == (State.MERGED, NEXT, YES)
     assert org.ledger.champion_experiment() == row
     assert [m.val_bpb for m in org.ledger.champion_score()] == [0.9]
-    assert org.ledger.intent() is None
+    assert org.ledger.outbox() == {}
 
 
 def test_a_second_merge_waits_for_the_first(org: Org) -> None:
     org.baseline()
     first, second = org.scored("a", 0.9), org.scored("b", 0.8)
-    org.ledger.intend_merge(first, YES, BASE, NEXT)
+    org.intend(first, YES, NEXT)
     with pytest.raises(WrongState, match=f"#{first} is being merged"):
-        org.ledger.intend_merge(second, YES, BASE, "d" * 40)
+        org.intend(second, YES, "d" * 40)
 
 
 def test_a_merge_onto_another_parent_than_the_champion_is_refused(org: Org) -> None:
     org.baseline()
     id = org.scored("a", 0.9)
     with pytest.raises(WrongState, match="the champion is not"):
-        org.ledger.intend_merge(id, YES, NEXT, "d" * 40)
+        org.intend(id, YES, "d" * 40, NEXT)
     assert org.ledger.experiment(id).state == State.SCORED
 
 
 def test_only_the_intended_commit_can_be_marked_merged(org: Org) -> None:
     org.baseline()
     id = org.scored("a", 0.9)
-    org.ledger.intend_merge(id, YES, BASE, NEXT)
+    org.intend(id, YES, NEXT)
     with pytest.raises(WrongState, match="no open intent"):
-        org.ledger.merged(id, "d" * 40)
+        org.ledger.merged(id, org.relay(), "d" * 40, "another intent")
     assert org.ledger.champion_commit() == BASE
+
+
+def test_a_relay_whose_lease_is_over_marks_nothing(org: Org, client: redis.Redis) -> None:
+    org.baseline()
+    id = org.scored("a", 0.9)
+    intent, asleep = org.intend(id, YES, NEXT), org.relay()
+    release(client, asleep)
+    awake = org.relay()
+    for stale in (asleep, org.lease):
+        with pytest.raises(StaleFence, match="another relay goes on"):
+            org.ledger.merged(id, stale, NEXT, intent)
+        with pytest.raises(StaleFence, match="another relay goes on"):
+            org.ledger.abandon_merge(id, stale, "no")
+    assert org.ledger.experiment(id).state == State.MERGING
+    org.ledger.merged(id, awake, NEXT, intent)
+    assert org.ledger.experiment(id).state == State.MERGED
 
 
 def test_an_abandoned_merge_is_measured_again(org: Org) -> None:
     org.baseline()
     id = org.scored("a", 0.9)
-    org.ledger.intend_merge(id, YES, BASE, NEXT)
-    org.ledger.abandon_merge(id, "the branch moved")
+    org.intend(id, YES, NEXT)
+    org.ledger.abandon_merge(id, org.relay(), "the branch moved")
     row = org.ledger.experiment(id)
     assert (row.state, row.note, row.verdict) == (State.PROPOSED, "the branch moved", None)
-    assert org.ledger.intent() is None
+    assert org.ledger.outbox() == {}
+
+
+def test_an_arbiter_that_slept_since_it_looked_asks_for_no_baseline(org: Org) -> None:
+    org.baseline()
+    id = org.scored("a", 0.9)
+    intent = org.intend(id, YES, NEXT)
+    before = org.ledger.last_event()
+    for commit, champion in ((NEXT, BASE), (NEXT, ""), ("e" * 40, NEXT)):
+        with pytest.raises(WrongState, match="the champion has moved"):
+            org.ledger.propose_baseline(program("by hand", commit), champion)
+    org.ledger.merged(id, org.relay(), NEXT, intent)
+    with pytest.raises(WrongState, match="the champion has moved"):
+        org.ledger.propose_baseline(program(BASELINE, BASE), BASE)
+    assert org.ledger.last_event() == before + 1
+    org.ledger.propose_baseline(program("by hand", "e" * 40), NEXT)
+    assert org.ledger.last_event() == before + 2
 
 
 def test_the_fourth_rebase_makes_an_experiment_stale(org: Org) -> None:
@@ -395,6 +427,7 @@ def test_the_fourth_rebase_makes_an_experiment_stale(org: Org) -> None:
 def test_steps_from_a_wrong_state_are_refused_and_change_nothing(org: Org) -> None:
     org.baseline()
     id = org.propose()
+    relay = org.relay()
     before = (org.ledger.experiment(id), org.ledger.last_event())
     steps: list[Callable[[], object]] = [
         lambda: org.ledger.release(id),
@@ -403,12 +436,12 @@ def test_steps_from_a_wrong_state_are_refused_and_change_nothing(org: Org) -> No
         lambda: org.ledger.review(id, APPROVED, {}),
         lambda: org.ledger.discard(id, NO),
         lambda: org.ledger.rebase(id, "no"),
-        lambda: org.ledger.intend_merge(id, YES, BASE, NEXT),
-        lambda: org.ledger.merged(id, NEXT),
-        lambda: org.ledger.abandon_merge(id, "no"),
+        lambda: org.intend(id, YES, NEXT),
+        lambda: org.ledger.merged(id, relay, NEXT, ""),
+        lambda: org.ledger.abandon_merge(id, relay, "no"),
     ]
     for step in steps:
-        with pytest.raises(WrongState, match=f"#{id} is not "):
+        with pytest.raises(WrongState, match=f"#{id} (is not |has no open intent)"):
             step()
     with pytest.raises(StaleFence):
         org.ledger.record(id, org.lease, scored("x", 0.1))

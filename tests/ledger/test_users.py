@@ -20,10 +20,12 @@ from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.inspection import inspect
 from ledger.lease import Lease, acquire, hold, lift_quarantine, quarantine, release, renew
+from ledger.relay import Relay, relay_lease
 from ledger.server import RedisServer, connect, join, open_redis
 from ledger.users import RIGHTS, Users, login
 from ledger.verdict import keep_if_lower
 from records import BadInput, MissingComponent, State, Verdict
+from sandbox.receipt import Key
 from tests.components import require
 from tests.ledger.conftest import SYSTEM_SERVER, running_server
 from tests.ledger.org import BASELINE, Org
@@ -58,6 +60,7 @@ class World(NamedTuple):
     org: Org
     """The owner's hands, which bring an experiment to where a step starts."""
     lease: Lease
+    relay: Lease
 
     def client(self, user: str) -> Any:
         return self.server.client if user == "owner" else join(self.server.logins[user])
@@ -65,10 +68,16 @@ class World(NamedTuple):
     def ledger(self, user: str) -> Ledger:
         return Ledger(self.client(user), "night", join(self.server.logins["reader"]))
 
-    def stored(self) -> dict[str, bytes]:
-        """Everything that the server holds."""
-        raw: Any = redis.Redis.from_url(self.server.url)
-        return {key.decode(): raw.dump(key) for key in raw.scan_iter()}
+    def stored(self) -> dict[str, object]:
+        """Everything that the server holds, whatever order its tables have."""
+        client: Any = self.server.client
+        read: dict[str, Callable[[str], object]] = {
+            "string": client.get,
+            "hash": client.hgetall,
+            "list": lambda key: client.lrange(key, 0, -1),
+            "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        }
+        return {key: read[client.type(key)](key) for key in client.scan_iter()}
 
 
 @pytest.fixture
@@ -79,7 +88,7 @@ def world(server: RedisServer) -> World:
     lease = acquire(server.client, "cpu", "runner", 600.0)
     org = Org(ledger, lease)
     org.baseline()
-    return World(server, org, lease)
+    return World(server, org, lease, org.relay())
 
 
 # ---- every step, by everybody ------------------------------------------------------------------------------------------
@@ -90,7 +99,7 @@ Step = Callable[[World, str, int], object]
 
 def merging(world: World) -> int:
     id = world.org.scored("a", 0.9)
-    world.org.ledger.intend_merge(id, YES, BASE, NEXT)
+    world.org.intend(id, YES, NEXT)
     return id
 
 
@@ -122,6 +131,7 @@ STEPS: dict[str, tuple[set[str], Prepare, Step]] = {
     ),
     "claim": ({"agent"}, lambda w: w.org.propose(), lambda w, user, _: w.ledger(user).claim("me")),
     "release": ({"agent"}, lambda w: w.org.claimed(), lambda w, user, id: w.ledger(user).release(id)),
+    "take back": ({"agent"}, lambda w: w.org.claimed(), lambda w, user, id: w.ledger(user).take_back("coder")),
     "refuse": ({"agent"}, lambda w: w.org.claimed(), lambda w, user, id: w.ledger(user).refuse(id, "no", {"c": "1"})),
     "code": ({"agent"}, lambda w: w.org.claimed(), lambda w, user, id: w.ledger(user).code(id, program("a"), {})),
     "code a duplicate": (
@@ -158,10 +168,18 @@ STEPS: dict[str, tuple[set[str], Prepare, Step]] = {
     "intend a merge": (
         {"arbiter"},
         lambda w: w.org.scored("a", 0.9),
-        lambda w, user, id: w.ledger(user).intend_merge(id, YES, BASE, NEXT),
+        lambda w, user, id: Org(w.ledger(user), w.lease).intend(id, YES, NEXT),
     ),
-    "merge": ({"arbiter"}, merging, lambda w, user, id: w.ledger(user).merged(id, NEXT)),
-    "abandon a merge": ({"arbiter"}, merging, lambda w, user, id: w.ledger(user).abandon_merge(id, "moved")),
+    "merge": (
+        {"arbiter"},
+        merging,
+        lambda w, user, id: w.ledger(user).merged(id, w.relay, NEXT, w.org.ledger.outbox()[str(id)]),
+    ),
+    "abandon a merge": (
+        {"arbiter"},
+        merging,
+        lambda w, user, id: w.ledger(user).abandon_merge(id, w.relay, "moved"),
+    ),
     "lease": ({"lease"}, nothing, lambda w, user, _: acquire(w.client(user), "gpu", "me", 600.0)),
     "renew": ({"lease"}, nothing, lambda w, user, _: renew(w.client(user), w.lease, 900.0)),
     "end a lease": ({"lease"}, nothing, lambda w, user, _: release(w.client(user), w.lease)),
@@ -243,7 +261,7 @@ OTHERS_KEYS = [
     ("HSET verdict:2 verdict {}", {"arbiter"}),
     ("HSET verdict:2 commit x", {"arbiter"}),
     ("HSET champion commit x", {"arbiter"}),
-    ("HSET intent experiment 2", {"arbiter"}),
+    ("HSET outbox 2 {}", {"arbiter"}),
     ("HSET baselines x 2", {"arbiter"}),
     ("ZADD lane:baseline 2 2", {"arbiter"}),
     ("ZADD state:merging 2 2", {"arbiter"}),
@@ -317,14 +335,17 @@ def test_a_night_under_everybodys_own_user_ends_as_under_the_owners(server: Redi
     start = champion.start(START)
     Ledger(server.client, "night").create(campaign("night", start))
     agent, runner, reader = server.ledger("night", "agent"), server.ledger("night", "runner"), server.ledger("night")
-    arbiter = Arbiter(server.ledger("night", "arbiter"), champion, keep_if_lower, lambda _: None)
-    with hold(join(server.logins["lease"]), "cpu") as keeper:
+    ledger, seal = server.ledger("night", "arbiter"), Key(b"k" * 32).seal
+    arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+    leases = join(server.logins["lease"])
+    with hold(leases, "cpu") as keeper, hold(leases, relay_lease("night")) as lease:
+        relay = Relay(ledger, champion, lease, seal)
 
         def measure(bpb: float) -> None:
             taken = runner.take(keeper.lease, champion.head())
             assert taken is not None and taken.candidate is not None
             runner.record(taken.id, keeper.lease, scored(taken.candidate.source, bpb))
-            while arbiter.step():
+            while relay.step() or arbiter.step():
                 pass
 
         assert not arbiter.step(), "the start is queued"

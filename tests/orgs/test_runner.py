@@ -12,6 +12,7 @@ from ledger import Ledger, Quarantined
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold, quarantines
+from ledger.relay import Relay, relay_lease
 from ledger.server import open_redis
 from ledger.verdict import keep_if_lower
 from orgs.lab import Lab
@@ -22,6 +23,7 @@ from records import FailureKind, State
 from sandbox.dataset import Dataset
 from sandbox.engines import Engine
 from sandbox.profile import Limits
+from sandbox.receipt import Key
 from sandbox.score import Rigour
 from tests.ledger.org import Org
 from tests.ledger.samples import program, scored
@@ -119,7 +121,8 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
             assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
             team, start = Org(ledger, keeper.lease), champion.head()
             team.baseline(1.0, start, champion.source(start))
-            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None)
+            seal = Key(b"k" * 32).seal
+            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
             arbiter.step()
             first = runner.kernels(start)
             assert first is not None and first.read_text() == "of the champion NAME"
@@ -129,8 +132,9 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
             assert measured.log_tail.strip() == "of the champion NAME" and measured.kernels_sha256 is not None
             assert measured.ledger_weakness == "weak"
             better = team.scored(gate_probe(COMPILES.replace("NAME", "after it")), 0.9, start)
-            while arbiter.step():
-                pass
+            with hold(server.client, relay_lease("tiny-1")) as relay:
+                while arbiter.step() or Relay(ledger, champion, relay, seal).step():
+                    pass
             assert ledger.experiment(better).state == State.MERGED
             second = runner.kernels(champion.head())
             assert second is not None and second.read_text() == "of the champion after it"

@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from ledger import Ledger
+from ledger.lease import Lease
 from ledger.server import open_redis
 from ledger.users import Users
 from orgs.orgfile import OrgFile
@@ -34,6 +35,6 @@ def test_a_seat_comes_to_the_ledger_as_the_user_of_its_role() -> None:
         site = Site(ROOT, server.logins, "night", org, "runc", find_device("cpu"), 1.5)
         assert site.of("planner").ledger("agent").propose(idea(), author="p", roles={}) == 1
         with pytest.raises(NoPermissionError):
-            site.of("planner").ledger("agent").merged(1, "c" * 40)
+            site.of("planner").ledger("agent").merged(1, Lease("relay/night", "me", 1), "c" * 40, "")
         with pytest.raises(KeyError):
             site.of("planner").ledger("arbiter")
