@@ -13,7 +13,7 @@ from ledger import Ledger, backup, scripts
 from ledger.backup import back_up, read_backup, restore
 from ledger.champion import Champion
 from ledger.inspection import inspect
-from ledger.lease import Lease, acquire
+from ledger.lease import Keeper, Lease, acquire
 from ledger.server import open_redis
 from records import BadInput, State
 from sandbox.receipt import Key
@@ -80,7 +80,8 @@ def test_an_org_goes_on_from_it(lab: Lab, empty: redis.Redis) -> None:
     id = lab.night.scored("LR = 0.4\n", 0.8)
     back_up(lab.client, lab.night.repository.root, lab.path)
     restore(empty, lab.elsewhere.root, read_backup(lab.path))
-    lab.night.ledger, lab.night.repository = Ledger(empty, "night"), lab.elsewhere
+    lab.night.ledger = lab.night.org.ledger = Ledger(empty, "night")
+    lab.night.repository, lab.night.keeper = lab.elsewhere, Keeper(empty, lab.night.org.relay(), 60.0)
     lab.night.settle()
     assert lab.night.ledger.experiment(id).state == State.MERGED
     assert Champion(lab.elsewhere.root, "night").source("autoresearch/night") == "LR = 0.4\n"

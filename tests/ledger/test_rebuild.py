@@ -10,7 +10,7 @@ import redis
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.inspection import COVERED, hash_of, inspect
-from ledger.lease import Lease, acquire
+from ledger.lease import Keeper, Lease, acquire
 from ledger.rebuild import rebuild
 from records import BadInput, State
 from sandbox.receipt import Key
@@ -32,6 +32,7 @@ class Lost(Night):
     def lose(self) -> None:
         self.ledger.client.flushall()
         self.org.lease = acquire(self.ledger.client, "cpu", "runner", 60.0)
+        self.keeper = Keeper(self.ledger.client, self.org.relay(), 60.0)
 
     def complaints(self) -> dict[str, list[str]]:
         checks = inspect(self.ledger, self.champion, self.key.complaint)
