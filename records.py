@@ -4,6 +4,7 @@ Data flows one way: org file → hypothesis → candidate → measurement → ve
 models below. This module imports nothing of the project, so that every room may import it.
 """
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -257,6 +258,24 @@ class Verdict(Record):
     """One sentence for people."""
 
 
+# ---- what others say -------------------------------------------------------------------------------------------------
+
+
+class Claim(Record):
+    """A line of somebody's results.tsv, digit for digit. Nobody here measured it, and nothing is ever judged by it."""
+
+    commit: Annotated[str, Field(max_length=64)]
+    val_bpb: Annotated[Decimal, Field(ge=0, max_digits=20)]
+    memory_gb: Annotated[Decimal, Field(ge=0, max_digits=20)]
+    status: Literal["keep", "discard", "crash"]
+    description: Annotated[str, Field(max_length=4000)]
+
+    @property
+    def bpb(self) -> float | None:
+        """None for a crash, whose figures are 0."""
+        return None if self.status == "crash" else float(self.val_bpb)
+
+
 # ---- the row of the ledger -------------------------------------------------------------------------------------------
 
 
@@ -277,6 +296,8 @@ class State(StrEnum):
     STALE = "stale"
     REFUSED = "refused"
     DUPLICATE = "duplicate"
+    IMPORTED = "imported"
+    """Somebody's claim: never measured here, and never to be."""
 
     @property
     def final(self) -> bool:
@@ -288,6 +309,7 @@ class State(StrEnum):
             State.STALE,
             State.REFUSED,
             State.DUPLICATE,
+            State.IMPORTED,
         )
 
 
@@ -296,7 +318,7 @@ class Experiment(Record):
 
     id: int
     campaign: str
-    lane: Literal["baseline", "improve"]
+    lane: Literal["baseline", "improve", "imported"]
     state: State
     hypothesis: Hypothesis
     author: str
@@ -308,6 +330,8 @@ class Experiment(Record):
     measurements: list[Measurement] = []
     """Every run of this candidate, oldest first; host failures included."""
     verdict: Verdict | None = None
+    claim: Claim | None = None
+    """Of an imported row, in place of everything between."""
     commit: str | None = None
     """The merge on the campaign's branch."""
     note: str = ""
@@ -325,6 +349,8 @@ class Experiment(Record):
     @property
     def why(self) -> str:
         """Why it stands where it stands, in a few words."""
+        if self.claim is not None:
+            return f"said to be {self.claim.status}; not measured here"
         if self.verdict is not None and self.state in (State.MERGED, State.DISCARDED, State.MERGING):
             return self.verdict.reason
         if self.state == State.REFUSED and self.review is not None:
@@ -352,6 +378,8 @@ class Campaign(Record):
     budget_s: float
     seed: int
     created_at: str
+    imported_from: str = ""
+    """Name and SHA-256 of the results.tsv that all its rows are from: nothing can be added to it."""
 
 
 class Event(Record):

@@ -10,6 +10,7 @@ from ledger.champion import Champion
 from ledger.intent import Intent, Seal
 from ledger.store import Ledger
 from ledger.verdict import Rule
+from ledger.witness import tell_merge
 from records import Candidate, Experiment, Measurement, Verdict
 
 HEAD_TRAILER = "Ledger-Head"
@@ -112,7 +113,9 @@ class Arbiter:
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         text = message(experiment, verdict, measurement, self.ledger.head())
-        commit = self.champion.prepare(head, candidate.source, text)
+        beaten = self.ledger.champion_experiment()
+        assert beaten is not None, "a verdict to merge is about a champion"
+        commit = self.champion.prepare(head, candidate.source, text, tell_merge(experiment, verdict, beaten))
         failpoint.reach("arbiter.prepared")
         # A commit's id fixes its tree: what is checked here is what lands, whenever that happens.
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}

@@ -18,6 +18,9 @@ from records import BadInput, HostFault, MissingComponent
 AUTHOR = "autoresearch-org"
 EMAIL = "autoresearch-org@localhost"
 FILE = "train.py"
+HEADER = "autoresearch-record"
+"""Header of our commits, beside git's own: one line of JSON (ledger/witness.py) that `git log` does not show and that is fetched,
+pushed and bundled with the commit, whose id covers it."""
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsync=all",
@@ -61,6 +64,7 @@ class Champion:
 
     def __init__(self, repository: Path, campaign: str):
         self.repository = repository.resolve()
+        self.campaign = campaign
         self.branch = f"autoresearch/{campaign}"
         self.ref = f"refs/heads/{self.branch}"
         self.refuse_foreign_folder()
@@ -140,6 +144,20 @@ class Champion:
         """Hash of the exact bytes of a commit's train.py."""
         return hashlib.sha256(self.source_bytes(commit)).hexdigest()
 
+    def record(self, commit: str) -> str | None:
+        """What we wrote into a commit's header; None for one that somebody else made."""
+        headers = self.must("cat-file", "commit", commit).partition(b"\n\n")[0]
+        found = (line for line in headers.split(b"\n") if line.startswith(HEADER.encode() + b" "))
+        return next((line.partition(b" ")[2].decode("ascii", errors="replace") for line in found), None)
+
+    def beginning(self) -> str | None:
+        """The commit that the campaign began with, if it carries a record of it."""
+        name = self.campaign.replace(".", r"\.")
+        # The first that names the campaign: every merge does, and the start comes before them.
+        options = ("--first-parent", "--reverse", f"--grep=^Campaign: {name}$", "--format=%H")
+        commits = self.must("log", *options, self.head()).decode().split()
+        return commits[0] if commits and self.record(commits[0]) is not None else None
+
     def mismatch(self, parent: str, commit: str, source_sha256: str) -> str | None:
         """Why a commit is not its one parent's tree with the train.py of this hash in it; None when it is."""
         if self.resolve(commit) is None:
@@ -155,8 +173,12 @@ class Champion:
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
-    def start(self, source: str) -> str:
-        """Make the branch if there is none: at HEAD if its train.py is `source`, else one commit above it.
+    def start(self, source: str, record: str = "") -> str:
+        """Make the branch if there is none: one commit above HEAD, or at HEAD if its train.py is `source` and nothing is recorded.
+
+        Args:
+            source: train.py to begin with.
+            record: of the campaign, one line of JSON in ASCII.
 
         Returns:
             Its tip. Raises BadInput if the repository has no commit.
@@ -166,19 +188,23 @@ class Champion:
         base = self.resolve("HEAD")
         if base is None:
             raise BadInput(f"{self.repository} has no commit: run `git add -A && git commit -m start` in it")
-        if self.git("cat-file", "blob", f"{base}:{FILE}").output != source.encode():
-            base = self.prepare(base, source, f"start of {self.branch}\n\n{FILE} as it was in the working copy.\n")
+        if record or self.git("cat-file", "blob", f"{base}:{FILE}").output != source.encode():
+            text = f"start of {self.branch}\n\n{FILE} as it was in the working copy.\n\nCampaign: {self.campaign}\n"
+            base = self.prepare(base, source, text, record)
         self.swap("", base)
         return self.head()
 
-    def prepare(self, parent: str, source: str, message: str) -> str:
+    def prepare(self, parent: str, source: str, message: str, record: str = "") -> str:
         """A commit above `parent` whose tree differs in nothing but train.py, on no branch yet. Returns it."""
         blob = self.must("hash-object", "-w", "-t", "blob", "--stdin", given=source.encode()).decode().strip()
         failpoint.reach("git.blob_written")
         tree = self.must("mktree", "-z", "--missing", given=self.tree_with(parent, blob)).decode().strip()
         failpoint.reach("git.tree_written")
-        text = message.replace("\0", "").encode()
-        commit = self.must("commit-tree", "--no-gpg-sign", tree, "-p", parent, given=text).decode().strip()
+        by = f"{AUTHOR} <{EMAIL}> {int(time.time())} +0000"
+        headers = [f"tree {tree}", f"parent {parent}", f"author {by}", f"committer {by}"]
+        headers += [f"{HEADER} {record}"] if record else []
+        text = "\n".join([*headers, "", message.replace("\0", "")]).encode()
+        commit = self.must("hash-object", "-w", "-t", "commit", "--stdin", given=text).decode().strip()
         failpoint.reach("git.commit_written")
         return commit
 
@@ -234,26 +260,34 @@ class Champion:
         return done.output
 
     def git(self, *arguments: str, given: bytes = b"") -> Done:
-        settings = [part for setting in SETTINGS for part in ("-c", setting)]
-        # GIT_DIR and its like, set when we are called from a hook, would lead us to another repository or index.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        identity = {
-            f"GIT_{who}_{what}": text
-            for who in ("AUTHOR", "COMMITTER")
-            for what, text in (("NAME", AUTHOR), ("EMAIL", EMAIL))
-        }
-        try:
-            done = subprocess.run(
-                ["git", *settings, *arguments],
-                cwd=self.repository,
-                env=environment | identity | {"LC_ALL": "C"},
-                input=given,
-                capture_output=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise MissingComponent("git is not installed: apt-get install git") from None
-        lines = [
-            line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("fatal", "error"))
-        ]
-        return Done(done.returncode, done.stdout, lines[0] if lines else "it gave no reason")
+        return run_git(self.repository, *arguments, given=given)
+
+
+def branches(repository: Path) -> list[str]:
+    """Campaigns that have a branch in this repository."""
+    listed = run_git(repository, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/heads/autoresearch/")
+    return listed.output.decode(errors="replace").split()
+
+
+def run_git(repository: Path, *arguments: str, given: bytes = b"") -> Done:
+    settings = [part for setting in SETTINGS for part in ("-c", setting)]
+    # GIT_DIR and its like, set when we are called from a hook, would lead us to another repository or index.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    identity = {
+        f"GIT_{who}_{what}": text
+        for who in ("AUTHOR", "COMMITTER")
+        for what, text in (("NAME", AUTHOR), ("EMAIL", EMAIL))
+    }
+    try:
+        done = subprocess.run(
+            ["git", *settings, *arguments],
+            cwd=repository,
+            env=environment | identity | {"LC_ALL": "C"},
+            input=given,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise MissingComponent("git is not installed: apt-get install git") from None
+    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(("fatal", "error"))]
+    return Done(done.returncode, done.stdout, lines[0] if lines else "it gave no reason")

@@ -3,14 +3,16 @@
 import io
 import os
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import pyarrow as arrow
 from pyarrow import parquet
 
-from records import BadInput, Experiment, State
+from records import BadInput, Claim, Experiment, State
 
-HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription"
+HEADER = "\t".join(Claim.model_fields)
+"""The original's five columns."""
 STATUS = {
     State.MERGED: "keep",
     State.DISCARDED: "discard",
@@ -21,16 +23,19 @@ STATUS = {
 
 
 def results_tsv(experiments: Sequence[Experiment]) -> str:
-    """A line for each experiment that ended after a run, in the order given.
+    """A line for each experiment that ended after a run, and for each that was imported, in the order given.
 
     `commit` is the merge, or the start of the source's hash for what never landed; `memory_gb` is in GiB, as the
     original prints it; both figures of a crash are 0.
     """
-    ended = [e for e in experiments if e.state in STATUS and e.measurements]
+    ended = [e for e in experiments if e.claim is not None or (e.state in STATUS and e.measurements)]
     return "\n".join([HEADER, *(line(e) for e in ended)]) + "\n"
 
 
 def line(experiment: Experiment) -> str:
+    if (claim := experiment.claim) is not None:
+        figures = (f"{figure:f}" for figure in (claim.val_bpb, claim.memory_gb))
+        return "\t".join([claim.commit, *figures, claim.status, claim.description])
     status = STATUS[experiment.state]
     score = experiment.score if status != "crash" else None
     source = experiment.candidate.source_sha256 if experiment.candidate else ""
@@ -77,25 +82,43 @@ def parquet_table(experiments: Sequence[Experiment]) -> bytes:
     return file.getvalue()
 
 
+class Format(StrEnum):
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 FORMATS: dict[str, Callable[[Sequence[Experiment]], str | bytes]] = {
-    ".tsv": results_tsv,
-    ".jsonl": json_lines,
-    ".parquet": parquet_table,
+    Format.TSV: results_tsv,
+    Format.JSONL: json_lines,
+    Format.PARQUET: parquet_table,
 }
 
 
-def write_experiments(path: Path, experiments: Sequence[Experiment]) -> None:
+def write_experiments(path: Path, experiments: Sequence[Experiment], format: Format | None = None) -> None:
     """Write the file in one step: a reader sees the old one or the new one.
 
+    Args:
+        path: the file.
+        experiments: its rows, in this order.
+        format: by default what the ending says.
+
     Raises:
-        BadInput: its ending names none of FORMATS.
+        BadInput: the ending says no format.
     """
-    if path.suffix not in FORMATS:
-        raise BadInput(f"{path}: the ending says in which format: {', '.join(FORMATS)}")
-    content = FORMATS[path.suffix](experiments)
+    name = format or path.suffix.removeprefix(".")
+    if name not in FORMATS:
+        endings = ", ".join(f".{known}" for known in FORMATS)
+        raise BadInput(f"{path}: the ending says in which format ({endings}), or else --format does")
+    content = FORMATS[name](experiments)
+    write_whole(path, content.encode() if isinstance(content, str) else content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there completely, and on disk, or as it was before."""
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

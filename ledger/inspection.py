@@ -7,17 +7,16 @@ cannot sign, and commits: each merge names the end of the history that led to it
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ledger.arbiter import HEAD_TRAILER
 from ledger.champion import Champion, Commit
 from ledger.rows import read_event, read_experiment
-from ledger.store import Ledger
+from ledger.store import REBUILT, RECORDS, Ledger
 from ledger.verdict import RULES
 from records import Event, Experiment, Measurement, State
 
-RECORDS = ("hypothesis", "candidate", "review", "verdict")
 COVERED = ("at", "experiment", "kind", "detail", "record", "digest")
 """Fields of an event that its hash covers, in this order."""
 
@@ -29,6 +28,8 @@ class Check(NamedTuple):
     found: str
     """How much of it there was."""
     complaints: list[str]
+    caveats: Sequence[str] = ()
+    """What cannot be known, though nothing speaks against it."""
 
 
 class Entry(NamedTuple):
@@ -62,7 +63,8 @@ def inspect(ledger: Ledger, champion: Champion, signature: Callable[[Measurement
         signature: why a measurement is not what the host signed; None when it is.
     """
     # In this order: what is on the branch now was intended before, so the ledger knows of it.
-    commits = champion.since(ledger.campaign().base)
+    campaign = ledger.campaign()
+    commits = [] if campaign.imported_from else champion.since(campaign.base)
     held = look(ledger)
     return [
         check_history(held),
@@ -90,8 +92,7 @@ def look(ledger: Ledger) -> Snapshot:
     stored = ledger.answered(ids, answers) if ids else []
     records: dict[int, dict[str, list[str]]] = {}
     for held in stored:
-        # A baseline's hypothesis is the same for all, and no event's.
-        names = ("candidate", "review", "verdict") if held.baseline else RECORDS
+        names = RECORDS[1:] if held.baseline else RECORDS  # see there
         written = held.row | held.verdict
         records[held.id] = {name: [written[name]] for name in names if name in written}
         records[held.id]["measurement"] = held.measurements
@@ -167,7 +168,10 @@ def check_rows(held: Snapshot) -> Check:
 def check_signatures(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
     measured = [(e.id, m) for e in experiments for m in e.measurements]
     complaints = [f"#{id}, run {m.run_id}: {why}" for id, m in measured if (why := signature(m)) is not None]
-    return Check("receipts", f"{several(len(measured), 'measurement')}, signed by this lab", complaints)
+    claims = sum(e.claim is not None for e in experiments)
+    caveat = f"{several(claims, 'imported row')} of claims: unsigned, and never measured here"
+    found = f"{several(len(measured), 'measurement')}, signed by this lab"
+    return Check("receipts", found, complaints, [caveat] if claims else [])
 
 
 # ---- git -------------------------------------------------------------------------------------------------------------
@@ -213,15 +217,25 @@ def as_measured(experiment: Experiment, merge: Commit, champion: Champion) -> It
 
 
 def check_anchors(entries: list[Entry], commits: list[Commit]) -> Check:
-    """The history that each merge names is part of this one."""
+    """The history that each merge names is part of this one, or was lost before this one was rebuilt from git."""
     known = {event.hash for event, _ in entries}
     anchored = [c for c in commits if HEAD_TRAILER in c.trailers]
+    first = entries[0].event if entries else None
+    lost: list[Commit] = []
+    if first is not None and first.kind == REBUILT:
+        tip = next((i for i, c in enumerate(commits, 1) if c.id == first.detail), 0)
+        lost = [c for c in commits[:tip] if c in anchored and c.trailers[HEAD_TRAILER] not in known]
     complaints = [
         f"commit {c.id[:10]} names a history that is not this one: it was written anew"
         for c in anchored
-        if c.trailers[HEAD_TRAILER] not in known
+        if c.trailers[HEAD_TRAILER] not in known and c not in lost
     ]
-    return Check("anchors", f"{several(len(anchored), 'merge')} naming the history before", complaints)
+    caveats = []
+    if first is not None and first.kind == REBUILT:
+        caveats.append(
+            f"rebuilt from git on {first.at[:10]}: {several(len(lost), 'merge')} of a history that is lost, with all that did not merge"
+        )
+    return Check("anchors", f"{several(len(anchored), 'merge')} naming the history before", complaints, caveats)
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------

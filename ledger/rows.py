@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from records import Candidate, Event, Experiment, Hypothesis, Measurement, Review, State, Verdict
+from records import Candidate, Claim, Event, Experiment, Hypothesis, Measurement, Record, Review, State, Verdict
 
 ROLE = "role:"
 RANKS = (
+    State.IMPORTED,
     *(State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.REFUSED, State.DUPLICATE),
     *(State.RUNNING, State.CRASHED, State.INVALID, State.SCORED),
     *(State.STALE, State.DISCARDED, State.MERGING, State.MERGED),
@@ -55,11 +56,12 @@ def read_experiment(campaign: str, stored: Stored) -> Experiment:
             "state": stored.state,
             "hypothesis": Hypothesis.model_validate_json(row["hypothesis"]),
             "author": row["author"],
-            "roles": {key.removeprefix(ROLE): value for key, value in row.items() if key.startswith(ROLE)},
+            "roles": {key.removeprefix(ROLE): value for key, value in sorted(row.items()) if key.startswith(ROLE)},
             "candidate": Candidate.model_validate_json(row["candidate"]) if "candidate" in row else None,
             "review": Review.model_validate_json(row["review"]) if "review" in row else None,
             "measurements": [Measurement.model_validate_json(text) for text in stored.measurements],
             "verdict": Verdict.model_validate_json(verdict["verdict"]) if "verdict" in verdict else None,
+            "claim": Claim.model_validate_json(row["claim"]) if "claim" in row else None,
             "commit": verdict.get("commit"),
             "note": row.get("note", ""),
             "attempts": int(stored.run.get("attempts", 0)),
@@ -67,6 +69,43 @@ def read_experiment(campaign: str, stored: Stored) -> Experiment:
             "updated_at": stored.updated_at,
         }
     )
+
+
+def store_experiment(experiment: Experiment) -> Stored:
+    """Its parts, as `read_experiment` reads them."""
+
+    def texts(**records: Record | None) -> dict[str, str]:
+        return {name: record.model_dump_json() for name, record in records.items() if record is not None}
+
+    candidate = experiment.candidate
+    row = {
+        "lane": experiment.lane,
+        "author": experiment.author,
+        "note": experiment.note,
+        "created_at": str(milliseconds(experiment.created_at)),
+        **texts(
+            hypothesis=experiment.hypothesis, candidate=candidate, review=experiment.review, claim=experiment.claim
+        ),
+        **{ROLE + role: sha256 for role, sha256 in experiment.roles.items()},
+    }
+    if candidate is not None:
+        row |= {"parent": candidate.parent, "meaning": candidate.meaning_sha256}
+    verdict = texts(verdict=experiment.verdict) | ({"commit": experiment.commit} if experiment.commit else {})
+    return Stored(
+        experiment.id,
+        (experiment.state,),
+        experiment.lane == "baseline",
+        milliseconds(experiment.updated_at),
+        row,
+        {"attempts": str(experiment.attempts)},
+        verdict,
+        [measurement.model_dump_json() for measurement in experiment.measurements],
+    )
+
+
+def milliseconds(moment: str) -> int:
+    """Since 1970, of a time in ISO 8601."""
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)
 
 
 def read_event(id: int, fields: Mapping[str, str]) -> Event:

@@ -20,10 +20,8 @@ def found_schema(client: redis.Redis) -> int | None:
 
 
 def check_schema(client: redis.Redis) -> None:
-    """Raise MissingComponent unless this program reads what is stored."""
+    """Raise MissingComponent if a newer program wrote what is stored. What an older one wrote, ledger/migrate.py brings up to date."""
     found = found_schema(client)
-    if found is not None and found < SCHEMA:
-        raise MissingComponent(f"this ledger has layout {found}, of an older version: autoresearch-org ledger migrate")
     if found is not None and found > SCHEMA:
         raise MissingComponent(
             f"this ledger has layout {found}, and this version of autoresearch-org knows {SCHEMA}: update it"

@@ -9,8 +9,9 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import failpoint
+from ledger.migrate import migrate
 from ledger.schema import check_schema
 from ledger.store import Ledger
 from ledger.users import RIGHTS, Users, login, write_private
@@ -137,18 +139,30 @@ def weaknesses(client: redis.Redis, address: str) -> list[str]:
     ]
 
 
+def tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 @contextmanager
-def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = False) -> Iterator[RedisServer]:
+def open_redis(
+    state_dir: Path,
+    url: str | None = None,
+    *,
+    allow_weak: bool = False,
+    say: Callable[[str], None] = tell,
+) -> Iterator[RedisServer]:
     """The server of a lab, running for as long as the block does.
 
     Args:
         state_dir: the lab's state; the embedded server lives in `redis/` below it.
         url: a server to use instead of the embedded one.
         allow_weak: as for `connect`.
+        say: is told, in a line, that an older version's ledger was brought up to this one.
 
     Raises:
-        BadInput, MissingComponent: as `connect`; the ledger has another layout; the lab's path is too long for a socket.
-        HostFault: the embedded server did not start (quotes its log), or its disk is full.
+        BadInput, MissingComponent: as `connect`; the ledger is a newer version's; the lab's path is too long for a socket.
+        HostFault: the embedded server did not start (quotes its log), or its disk is full; an older version is at work in the
+            ledger.
     """
     folder = state_dir.absolute() / "redis"
     users = Users.of(folder)
@@ -158,6 +172,8 @@ def open_redis(state_dir: Path, url: str | None = None, *, allow_weak: bool = Fa
         client, weak = reach(url, allow_weak=allow_weak, users=users, prefix=prefix)
         stack.callback(client.close)
         check_schema(client)
+        if (done := migrate(client)) is not None:
+            say(done)
         info: Any = client.info("server")
         made = not any("ACL SETUSER" in weakness for weakness in weak)
         logins = {user: login(url, prefix + user, users.passwords[user]) if made else url for user in RIGHTS}

@@ -14,7 +14,7 @@ import failpoint
 from ledger import scripts
 from ledger.intent import Intent
 from ledger.lease import Lease
-from ledger.rows import Stored, read_event, read_experiment
+from ledger.rows import Stored, read_event, read_experiment, store_experiment
 from ledger.schema import SCHEMA
 from records import (
     BadInput,
@@ -39,8 +39,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 CLAIM_PATIENCE_S = 900.0
 """A claim older than this belongs to a worker that died: a mind answers in seconds to minutes."""
 MAX_REBASES = 3
+REBUILT = "rebuilt"
+IMPORTED = "imported"
+"""Kind of the first event of a history that does not begin with the campaign."""
 READ_AT_ONCE = 1000
 """Rows of one transaction: some ten milliseconds of the server's time."""
+RECORDS = ("hypothesis", "candidate", "review", "verdict", "claim")
+"""Of a row, beside its measurements: each is in the history, by its digest. A baseline's hypothesis is the same for all, and is not."""
 RESULTS = (State.MERGED, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
 """Where an experiment ends that had its turn on a device."""
 
@@ -98,9 +103,33 @@ class Ledger:
 
     def create(self, campaign: Campaign) -> None:
         """Begin the campaign. Raises BadInput if the name exists or is no name."""
+        self.check_name(campaign)
+        self.run("create", campaign.name, campaign.model_dump_json(), SCHEMA)
+
+    def load(self, campaign: Campaign, rows: Sequence[Experiment], source: str, detail: str, *, champion: Experiment | None = None) -> None:  # fmt: skip
+        """Put in a whole campaign that has ended elsewhere.
+
+        Args:
+            campaign: its record.
+            rows: all its experiments, by id.
+            source: REBUILT or IMPORTED; the first event's kind.
+            detail: of that event: the tip of the branch, or the file.
+            champion: the one of them that is to beat.
+
+        Raises:
+            BadInput: the name exists, or is no name.
+        """
+        self.check_name(campaign)
+        measured = [m for row in rows for m in row.measurements]
+        crown = ("", "") if champion is None else (champion.id, champion.commit or "")
+        parts = json.dumps([part_of_load(row) for row in rows])
+        device_ms = sum(round(device_seconds(m) * 1000) for m in measured)
+        given = (campaign.name, campaign.model_dump_json(), SCHEMA, source, detail)
+        self.run("load", *given, parts, *crown, device_ms)
+
+    def check_name(self, campaign: Campaign) -> None:
         if campaign.name != self.name or not NAME.fullmatch(campaign.name):
             raise BadInput(f"campaign {campaign.name!r}: a name is letters, digits, '.', '_' and '-', at most 80")
-        self.run("create", campaign.name, campaign.model_dump_json(), SCHEMA)
 
     def campaign(self) -> Campaign:
         """Raises MissingComponent if there is none."""
@@ -488,6 +517,28 @@ def result_key(measurement: Measurement) -> str:
     hashes = measurement.hashes
     parts = (hashes.source, measurement.split, measurement.seed, hashes.dataset, hashes.tokenizer, hashes.prepare)
     return hashlib.sha256(json.dumps([*parts, hashes.scorer, hashes.image]).encode()).hexdigest()
+
+
+def part_of_load(experiment: Experiment) -> dict[str, Any]:
+    """One row for lua/load.lua; what becomes a record of the history is named there."""
+    stored, score, claim = store_experiment(experiment), experiment.score, experiment.claim
+    bpb = score.val_bpb if score is not None else claim.bpb if claim is not None else None
+    texts = stored.row | stored.verdict
+    names = [name for name in RECORDS if name in texts and not (stored.baseline and name == "hypothesis")]
+    return {
+        "id": stored.id,
+        "state": experiment.state,
+        "baseline": stored.baseline,
+        "detail": experiment.commit or experiment.why,
+        "updated": stored.updated_ms,
+        "bpb": "" if bpb is None else repr(bpb),
+        "row": stored.row,
+        "run": stored.run,
+        "verdict": stored.verdict,
+        "measurements": stored.measurements,
+        "results": [result_key(m) for m in experiment.measurements if m.val_bpb is not None],
+        "records": [(name, texts[name]) for name in names] + [("measurement", text) for text in stored.measurements],
+    }
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -24,11 +24,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger import Ledger
-from ledger.champion import Champion
-from ledger.export import write_experiments
+from ledger.backup import Backup, back_up, read_backup
+from ledger.backup import restore as restore_backup
+from ledger.champion import Champion, branches
+from ledger.export import Format, write_experiments
+from ledger.imports import imported_campaign, read_claims, rows_of
 from ledger.inspection import inspect
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
+from ledger.rebuild import rebuild as rebuild_ledger
 from ledger.selection import Order, Selection, find, read_since
 from ledger.server import RedisServer, join, open_redis
 from orgs.again import Conditions
@@ -41,6 +45,7 @@ from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
     explain_audit,
     explain_reproduction,
+    explain_state,
     plain,
     scores_by_source,
     tabulate,
@@ -55,7 +60,7 @@ from sandbox.failure import Faulted
 from sandbox.measure import measure, preview
 from sandbox.profile import Limits
 from sandbox.ready import ready_engine
-from sandbox.receipt import Key, read_receipt
+from sandbox.receipt import KEY, Key, read_receipt
 from sandbox.sweep import sweep
 
 EXIT_CODES = """
@@ -302,7 +307,7 @@ def doctor(
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-@ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --json")
+@ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --sort bpb --limit 10 --json")
 def list_experiments(
     state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be repeated.")] = None,
     lane: Annotated[str | None, typer.Option(help="Only those of this lane.")] = None,
@@ -339,11 +344,11 @@ def show(
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """One experiment: hypothesis, diff, measurements, verdict."""
+    """One experiment: why it stands where it stands, in words; hypothesis, diff, measurements, verdict."""
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         found = ledger.experiment(experiment)
     if as_json:
-        print(found.model_dump_json(indent=2))
+        print(json.dumps(found.model_dump(mode="json") | {"why": explain_state(found)}, indent=2))
         return
     out.print(Panel(facts_of(found), title=f"#{found.id} {found.state}", title_align="left"))
     if found.candidate is not None and found.candidate.diff:
@@ -428,6 +433,7 @@ def verify(
 @ledger_app.command(epilog="Example: autoresearch-org ledger export results.tsv")
 def export(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("results.tsv"),
+    format: Annotated[Format | None, typer.Option(help="Format of the file.", show_default="by its ending")] = None,
     campaign: CampaignOption = None,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
@@ -435,8 +441,104 @@ def export(
     """Write a campaign to a file: the original's five columns (.tsv), everything (.jsonl), or a flat table (.parquet)."""
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         experiments = ledger.experiments()
-    write_experiments(path, experiments)
+    write_experiments(path, experiments, format)
     out.print(Text(f"wrote {path}"))
+
+
+@ledger_app.command("import", epilog="Example: autoresearch-org ledger import results.tsv --name mar8")
+def import_results(
+    path: Annotated[Path, typer.Argument(help="A results.tsv in the original's five columns.", metavar="FILE")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the campaign.", show_default="import- and the file's name")
+    ] = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Make a campaign to look at of somebody's results.tsv: unsigned claims, never measured here, never a champion."""
+    lab, claims = Lab.open(lab_root), read_claims(path)
+    campaign = imported_campaign(name or f"import-{path.stem}", path)
+    with open_redis(lab.state, redis, allow_weak=True) as server:
+        rows = rows_of(campaign, claims)
+        Ledger(server.client, campaign.name).load(campaign, rows, "imported", campaign.imported_from)
+    if as_json:
+        print(json.dumps({"campaign": campaign.name, "rows": len(claims)}))
+    else:
+        out.print(
+            Text(f"campaign {campaign.name}: {len(claims)} claims; ledger list -c {campaign.name}"), soft_wrap=True
+        )
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger rebuild -c demo-0308-2210")
+def rebuild(
+    campaign: Annotated[
+        str | None,
+        typer.Option("--campaign", "-c", help="Campaign to rebuild.", show_default="every branch without a ledger"),
+    ] = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """After the loss of Redis: a campaign from the commits of its branch alone. What never merged is gone."""
+    lab = Lab.open(lab_root)
+    with open_redis(lab.state, redis, allow_weak=True) as server:
+        held = Ledger.campaigns(server.client)
+        champions = [Champion(lab.root, name) for name in ([campaign] if campaign else branches(lab.root))]
+        if campaign is None:  # those that can be, and have to be
+            champions = [c for c in champions if c.campaign not in held and c.beginning() is not None]
+        if not champions:
+            raise BadInput(
+                "no branch autoresearch/… tells of a campaign that the ledger does not have: nothing to rebuild"
+            )
+        rebuilt = [rebuild_ledger(Ledger(server.client, c.campaign), c) for c in champions]
+    if as_json:
+        print(json.dumps([one._asdict() for one in rebuilt], indent=2))
+    for one in () if as_json else rebuilt:
+        out.print(Text(f"campaign {one.campaign}: {one.merges} merges from {one.branch}"), soft_wrap=True)
+        for line in one.lost:
+            out.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger backup night.backup")
+def backup(
+    path: Annotated[Path, typer.Argument(help="File to write.", metavar="FILE")],
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Write the whole ledger and its branches into one file, while the org runs. The key of the receipts is not in it."""
+    lab = Lab.open(lab_root)
+    with open_redis(lab.state, redis, allow_weak=True) as server:
+        written = back_up(server.client, lab.root, path)
+    tell_backup(written, f"wrote {path}", as_json)
+    if not as_json:
+        out.print(Text(f"keep {lab.state / KEY} with it: without that key no receipt can be verified"), soft_wrap=True)
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger restore night.backup")
+def restore(
+    path: Annotated[Path, typer.Argument(help="A backup.", metavar="FILE")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look whether the file is whole, and what it holds.")
+    ] = False,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Bring a backup back, into an empty ledger only, and its branches with it."""
+    lab, found = Lab.open(lab_root), read_backup(path)
+    if not check:
+        with open_redis(lab.state, redis, allow_weak=True) as server:
+            restore_backup(server.client, lab.root, found)
+    tell_backup(found, f"{path} is whole" if check else f"restored {path}", as_json)
+
+
+def tell_backup(held: Backup, done: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(held.summary, indent=2))
+    else:
+        campaigns = f"campaigns {', '.join(held.campaigns) or 'none'}"
+        out.print(Text(f"{done}: {campaigns}; {len(held.keys)} keys as of {held.at}"), soft_wrap=True)
 
 
 @ledger_app.command("verify", epilog="Example: autoresearch-org ledger verify")
@@ -455,6 +557,8 @@ def verify_ledger(
     for check in () if as_json else checks:
         mark = Text("✗ ", style="red") if check.complaints else Text("✓ ", style="green")
         out.print(mark + Text(f"{check.name:<8}  {check.found}"), soft_wrap=True)
+        for caveat in check.caveats:
+            out.print(Text(f"  ! {caveat}", style="yellow"), soft_wrap=True)
         for complaint in check.complaints:
             out.print(Text(f"    {complaint}", style="red"), soft_wrap=True)
     if any(check.complaints for check in checks):
@@ -590,8 +694,12 @@ def server_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
         reader = join(server.logins["reader"])
         names = Ledger.campaigns(reader)
         if not names:
-            raise MissingComponent("the ledger is empty: run autoresearch-org launch orgs/demo.toml")
-        last = max(names, key=lambda name: Ledger(reader, name).campaign().created_at)
+            raise MissingComponent(
+                "the ledger is empty: run autoresearch-org launch orgs/demo.toml, or bring a lost one back with ledger restore "
+                "or ledger rebuild"
+            )
+        campaigns = [Ledger(reader, name).campaign() for name in names]
+        last = max(campaigns, key=lambda one: (not one.imported_from, one.created_at)).name  # the lab's own come first
         yield server, last if campaign is None else known(reader, campaign)
 
 
@@ -629,6 +737,7 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "title": experiment.hypothesis.title,
         "author": experiment.author,
         "val_bpb": score.val_bpb if score else None,
+        "claimed_bpb": experiment.claim and experiment.claim.bpb,
         "num_steps": score.num_steps if score else None,
         "commit": experiment.commit,
         "why": experiment.why,
@@ -643,11 +752,13 @@ def facts_of(experiment: Experiment) -> Table:
     grid.add_column(style="bold")
     grid.add_column()
     hypothesis = experiment.hypothesis
+    forecast = f"{hypothesis.expected_delta_bpb:+.4f} bpb, merges with probability {hypothesis.probability:.2f}"
     rows = [
         ("title", hypothesis.title),
+        ("why", f"{experiment.state}: {explain_state(experiment)}"),
         ("change", hypothesis.change),
         ("rationale", hypothesis.rationale),
-        ("forecast", f"{hypothesis.expected_delta_bpb:+.4f} bpb, merges with probability {hypothesis.probability:.2f}"),
+        ("forecast", "" if experiment.lane in ("baseline", "imported") else forecast),
         ("author", experiment.author),
         ("roles", " ".join(f"{role}@{sha[:10]}" for role, sha in experiment.roles.items())),
         ("parent", experiment.candidate.parent[:10] if experiment.candidate else ""),

@@ -20,6 +20,7 @@ from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold
 from ledger.server import join, open_redis
+from ledger.witness import read_start, tell_start
 from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
 from orgs.lab import Lab
@@ -139,21 +140,26 @@ def unfinished_or_new(client: redis.Redis, org: OrgFile) -> str:
 def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
     check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
-    base = Champion(lab.root, ledger.name).start(lab.train_source)
-    failpoint.reach("launcher.branched")
-    ledger.create(
-        Campaign(
-            name=ledger.name,
-            org=org.name,
-            org_id=org.identity(lab.root),
-            base=base,
-            dataset=dataset.sha256,
-            device=device.name,
-            budget_s=seconds_of_training(org, dataset),
-            seed=org.seed,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+    campaign = Campaign(
+        name=ledger.name,
+        org=org.name,
+        org_id=org.identity(lab.root),
+        base="",  # the commit that carries this
+        dataset=dataset.sha256,
+        device=device.name,
+        budget_s=seconds_of_training(org, dataset),
+        seed=org.seed,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    champion = Champion(lab.root, ledger.name)
+    champion.start(lab.train_source, tell_start(campaign))
+    failpoint.reach("launcher.branched")
+    begun = read_start(champion)
+    if champion.head() != begun.base:
+        raise BadInput(
+            f"{champion.branch} has commits that this ledger does not know: autoresearch-org ledger rebuild -c {ledger.name}"
+        )
+    ledger.create(begun)
     failpoint.reach("launcher.created")
 
 
@@ -164,6 +170,8 @@ def seconds_of_training(org: OrgFile, dataset: Dataset) -> float:
 def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Reopen a campaign. Raises BadInput if new scores would not compare with those it has."""
     campaign = ledger.campaign()
+    if campaign.imported_from:
+        raise BadInput(f"campaign {campaign.name} was imported from a results.tsv, to look at: launch one of your own")
     if campaign.org != org.name:
         raise BadInput(
             f"campaign {campaign.name} belongs to org {campaign.org}, not to {org.name}: resume it with that"

@@ -34,6 +34,49 @@ def delta_bpb(experiment: Experiment) -> float | None:
     return verdict.candidate_bpb - verdict.champion_bpb
 
 
+def explain_state(experiment: Experiment) -> str:
+    """Why it stands where it stands, as a sentence; for those under way, what it waits for."""
+    score, claim, review = experiment.score, experiment.claim, experiment.review
+    bpb = "" if score is None or score.val_bpb is None else f"{score.val_bpb:.6f} bpb"
+    again = f" (before: {experiment.note})" if experiment.note else ""
+    match experiment.state:
+        case State.PROPOSED:
+            return f"waits for a coder{again}"
+        case State.CLAIMED:
+            return f"a coder is writing it{again}"
+        case State.CODED:
+            return "waits for its review"
+        case State.QUEUED:
+            return f"waits for the device{again}"
+        case State.RUNNING:
+            return "is on the device"
+        case State.SCORED:
+            return f"measured {bpb}, and waits for its verdict"
+        case State.MERGING:
+            return f"won, and is on its way to the branch: {experiment.why}"
+        case State.MERGED if experiment.lane == "baseline":
+            return f"commit {(experiment.commit or '')[:10]} as it stands: {bpb} is what experiments had to beat"
+        case State.MERGED:
+            return f"won, and landed as {(experiment.commit or '')[:10]}: {experiment.why}"
+        case State.DISCARDED:
+            return f"lost: {experiment.why}"
+        case State.CRASHED:
+            return f"never came to a score: {experiment.why}"
+        case State.INVALID:
+            return f"its score does not count: {experiment.why}"
+        case State.STALE:
+            return f"given up, since the champion moved under it too often: {experiment.why}"
+        case State.REFUSED if review is not None and not review.approved:
+            return f"the reviewer refused it ({review.code}): {review.reason}"
+        case State.REFUSED:
+            return f"could not be carried out: {experiment.why}"
+        case State.DUPLICATE:
+            return f"not run again: {experiment.why}"
+        case State.IMPORTED:
+            figure = "a crash" if claim is None or claim.bpb is None else f"{claim.val_bpb} bpb"
+            return f"{figure}, says a results.tsv ({claim and claim.status}); unsigned, and never measured here"
+
+
 def explain_audit(audit: Audit) -> str:
     """What the audit of a score looked at, and what it would have noticed."""
     return (
@@ -79,6 +122,14 @@ def tabulate_headline(scores: Mapping[str, Sequence[float]]) -> Table:
     return table
 
 
+def figure(experiment: Experiment) -> str:
+    """Its score; in brackets one that is only claimed."""
+    score, claim = experiment.score, experiment.claim
+    if claim is not None and claim.bpb is not None:
+        return f"({claim.bpb:.4f})"
+    return "–" if score is None or score.val_bpb is None else f"{score.val_bpb:.4f}"
+
+
 def tabulate(experiments: Sequence[Experiment], title: str | None = None) -> Table:
     """A row for each experiment: id, hypothesis, score, distance from the champion, steps, state; why, where a number does not say it."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", header_style="bold", padding=(0, 1, 0, 0))
@@ -100,7 +151,7 @@ def tabulate(experiments: Sequence[Experiment], title: str | None = None) -> Tab
         cells: list[str | Text] = [
             str(experiment.id),
             plain(experiment.hypothesis.title),
-            "–" if score is None or score.val_bpb is None else f"{score.val_bpb:.4f}",
+            figure(experiment),
             "–" if delta is None else f"{delta:+.4f}",
             "–" if score is None or score.num_steps is None else str(score.num_steps),
             Text("start" if started else experiment.state, STYLE.get(experiment.state, "")),

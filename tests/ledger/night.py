@@ -8,6 +8,7 @@ from ledger.champion import Champion
 from ledger.lease import Keeper, Lease
 from ledger.relay import Relay
 from ledger.verdict import keep_if_lower
+from ledger.witness import read_start, tell_start
 from records import Measurement
 from tests.ledger.org import Org, Sign, unsigned
 from tests.ledger.repository import START, Repository
@@ -20,9 +21,9 @@ class Night:
     def __init__(self, client: redis.Redis, lease: Lease, repository: Repository, sign: Sign = unsigned):
         self.repository = repository
         self.champion = Champion(repository.root, "night")
-        self.start = self.champion.start(START)
+        self.start = self.champion.start(START, tell_start(campaign("night")))
         self.ledger = Ledger(client, "night")
-        self.ledger.create(campaign("night", self.start))
+        self.ledger.create(read_start(self.champion))
         self.org = Org(self.ledger, lease, sign)
         self.org.baseline(1.0, self.start, START)
         self.keeper = Keeper(client, self.org.relay(), 60.0)

@@ -22,7 +22,7 @@ import redis
 
 from ledger import AlreadyRecorded, Ledger
 from ledger.arbiter import Arbiter
-from ledger.champion import AUTHOR, EMAIL, Champion, Commit, Done
+from ledger.champion import AUTHOR, EMAIL, HEADER, Champion, Commit, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
 from ledger.verdict import keep_if_lower
@@ -259,13 +259,14 @@ class QuickChampion(Champion):
             rest = rest[20:]
         return found
 
-    def prepare(self, parent: str, source: str, message: str) -> str:
+    def prepare(self, parent: str, source: str, message: str, record: str = "") -> str:
         entry = b"100644 train.py\0"
         before, _, after = self.content(f"{parent}^{{tree}}").partition(entry)
         blob = bytes.fromhex(self.objects.write("blob", source.encode()))
         tree = self.objects.write("tree", before + entry + blob + after[len(blob) :])
         who = f"{AUTHOR} <{EMAIL}> {int(time.time())} +0000"
-        text = f"tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n\n{message}"
+        header = f"{HEADER} {record}\n" if record else ""
+        text = f"tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n{header}\n{message}"
         return self.objects.write("commit", text.encode())
 
 

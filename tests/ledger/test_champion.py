@@ -217,3 +217,43 @@ def test_another_reader_of_git_finds_the_merges_as_they_were_landed(repository: 
         assert [(c.tree / "train.py").data_stream.read() for c in landed] == [b"LR = 0.5\n", b"LR = 0.25\n"]
         assert {c.author.name for c in landed} == {"autoresearch-org"}
         assert all([d.b_path for d in c.parents[0].diff(c)] == ["train.py"] for c in landed)
+
+
+# ---- records ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_in_the_commit_and_not_in_the_log(repository: Repository, champion: Champion) -> None:
+    record = '{"title":"caf\\u00e9 \\n done","more":"' + "x" * 100_000 + '"}'
+    parent = champion.head()
+    commit = champion.prepare(parent, "LR = 0.5\n", "experiment 1: lower\n\nExperiment: 1\n", record)
+    assert champion.land(parent, commit)
+    assert champion.record(commit) == record
+    assert champion.record(parent) is None
+    assert "more" not in repository.git("log", champion.branch)
+    repository.git("fsck", "--strict")
+
+
+def test_a_record_goes_wherever_its_commit_goes(repository: Repository, champion: Champion, tmp_path: Path) -> None:
+    parent = champion.head()
+    commit = champion.prepare(parent, "LR = 0.5\n", "experiment 1\n", '{"a":1}')
+    assert champion.land(parent, commit)
+    options = ("-c", "transfer.fsckObjects=true", "clone", "--quiet", "--bare", "--no-local")
+    repository.git(*options, str(repository.root), str(tmp_path / "copy"))
+    there = git.Repo(tmp_path / "copy").git.cat_file("commit", commit)
+    assert 'autoresearch-record {"a":1}' in there.splitlines()
+
+
+def test_a_campaign_that_tells_what_it_is_begins_with_a_commit_of_its_own(repository: Repository) -> None:
+    champion = Champion(repository.root, "a.night")
+    start = champion.start(START, '{"name":"a.night"}')
+    assert repository.git("rev-parse", f"{start}^") == repository.git("rev-parse", "HEAD")
+    assert repository.git("diff", "--stat", "HEAD", start) == ""
+    other = Champion(repository.root, "aXnight")
+    other.start(START, "{}")
+    assert champion.land(start, champion.prepare(start, "LR = 0.5\n", "one\n\nCampaign: a.night\n", "{}"))
+    assert champion.beginning() == start
+    assert other.beginning() == other.head()
+
+
+def test_a_branch_begun_without_a_record_has_no_beginning(champion: Champion) -> None:
+    assert champion.beginning() is None

@@ -24,6 +24,7 @@ from sandbox.engines.cgroup import groups_with_prefix
 from sandbox.profile import lab_id, name_prefix
 from tests.components import require
 from tests.ledger.conftest import SYSTEM_SERVER, running_server
+from tests.ledger.test_imports import RESULTS
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -86,7 +87,8 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
 
     merged = [row for row in judged if row["state"] == "merged"]
     branch = "autoresearch/" + json.loads(run(lab, "ledger", "show", "1", "--json").stdout)["campaign"]
-    commits = git(lab, "rev-list", f"HEAD..{branch}").split()
+    *commits, start = git(lab, "rev-list", f"HEAD..{branch}").split()
+    assert git(lab, "diff", "--stat", "HEAD", start) == "", "the start is the working copy as it was"
     assert [row["commit"] for row in merged] == list(reversed(commits))
     for row in merged:
         shown = json.loads(run(lab, "ledger", "show", str(row["id"]), "--json").stdout)
@@ -113,6 +115,16 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
     assert touches_of_the_test_split(lab) == []
     the_morning_after(lab, baseline["id"])
+    the_loss_of_redis(lab, merged)
+
+
+def test_no_org_goes_on_from_an_import(lab: Path) -> None:
+    (lab / "theirs.tsv").write_text(RESULTS)
+    assert run(lab, "ledger", "import", "theirs.tsv").returncode == 0
+    resumed = run(lab, "resume", "orgs/tiny.toml", "-c", "import-theirs")
+    assert resumed.returncode == 2 and "was imported from a results.tsv, to look at" in resumed.stderr
+    listed = run(lab, "ledger", "list", "-c", "import-theirs", "--json")
+    assert {row["state"] for row in json.loads(listed.stdout)} == {"imported"}
 
 
 def the_morning_after(lab: Path, id: int) -> None:
@@ -147,9 +159,20 @@ def the_morning_after(lab: Path, id: int) -> None:
         server.client.hset(key, "candidate", str(server.client.hget(key, "candidate")).replace("seed", "sEed", 1))
     checked = run(lab, "ledger", "verify")
     assert checked.returncode == 6 and f"#{id}: its candidate is not what the history says" in checked.stdout
-    (lab / ".autoresearch" / "receipt.key").unlink()
-    assert run(lab, "ledger", "replay", str(id)).returncode == 3
     assert left_behind(lab) == []
+
+
+def the_loss_of_redis(lab: Path, merged: list[dict[str, Any]]) -> None:
+    """The branch gives back what was merged, with receipts that still verify; without the key none does."""
+    shutil.rmtree(lab / ".autoresearch" / "redis")
+    (rebuilt,) = json.loads(run(lab, "ledger", "rebuild", "--json").stdout)
+    assert rebuilt["merges"] == len(merged)
+    again = [row for row in rows(lab) if row["lane"] == "improve"]
+    assert [(row["commit"], row["val_bpb"]) for row in again] == [(row["commit"], row["val_bpb"]) for row in merged]
+    checked = run(lab, "ledger", "verify")
+    assert checked.returncode == 0 and "rebuilt from git" in checked.stdout, checked.stdout + checked.stderr
+    (lab / ".autoresearch" / "receipt.key").unlink()
+    assert run(lab, "ledger", "verify").returncode == 3
 
 
 def touches_of_the_test_split(lab: Path) -> list[str]:

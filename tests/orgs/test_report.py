@@ -4,11 +4,13 @@ import io
 from pathlib import Path
 
 import matplotlib.image
+import pytest
 from rich.console import Console
 
 from orgs.plot import plot, vertical_range
-from orgs.report import tabulate
-from tests.orgs.rows import NIGHT
+from orgs.report import explain_state, tabulate
+from records import Experiment, State
+from tests.orgs.rows import NIGHT, experiment
 
 
 def shown(width: int = 200) -> str:
@@ -55,3 +57,24 @@ def test_a_single_scored_experiment_can_be_plotted(tmp_path: Path) -> None:
 
 def test_why_an_experiment_ended_is_said_for_every_end() -> None:
     assert all(row.why for row in NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (NIGHT[0], "commit cccccccccc as it stands: 2.500000 bpb is what experiments had to beat"),
+        (NIGHT[1], "lost: because"),
+        (NIGHT[2], "never came to a score: crash: ValueError: no"),
+        (NIGHT[3], "won, and landed as cccccccccc: because"),
+        (NIGHT[5], "could not be carried out: only a seed differs"),
+        (experiment(6, State.PROPOSED, None, note="rebase: champion moved"), "waits for a coder (before: rebase: champion moved)"),
+        (experiment(7, State.SCORED, 2.3, verdict=None), "measured 2.300000 bpb, and waits for its verdict"),
+    ],
+)  # fmt: skip
+def test_a_sentence_says_why_it_stands_where_it_stands(row: Experiment, sentence: str) -> None:
+    assert explain_state(row) == sentence
+
+
+@pytest.mark.parametrize("state", State)
+def test_there_is_a_sentence_for_every_state(state: State) -> None:
+    assert explain_state(experiment(8, state, 2.3))

@@ -1,0 +1,36 @@
+-- A whole campaign at once: rebuilt from git, or imported.
+-- inputs:  prefix, name, campaign (JSON), schema, kind and detail of the event that says where it is from, rows (JSON list),
+--          champion ('' or the id of the experiment), commit of it, device_ms of all runs
+--          a row: id, state, baseline, detail, updated (ms), bpb (text or ''), row/run/verdict (objects of text), measurements
+--          (texts), results (keys), records (list of {name, text})
+-- checks:  no campaign has this name
+-- writes:  everything, and a history that begins with that event
+local prefix, name, campaign, schema, kind, detail, rows, champion, commit, device_ms = unpack(ARGV)
+rows = cjson.decode(rows)
+if call('EXISTS', prefix .. 'campaign') == 1 then
+  return redis.error_reply('EXISTS campaign ' .. name .. ' exists already: choose another name')
+end
+call('SETNX', 'autoresearch:schema', schema)
+call('SET', prefix .. 'campaign', campaign)
+call('ZADD', 'autoresearch:campaigns', now(), name)
+note_event(prefix, '', kind, detail, 'campaign', campaign)
+call('HSET', prefix .. 'spent', 'device_ms', device_ms)
+for _, it in ipairs(rows) do
+  for part, key in pairs({ row = 'experiment:', run = 'run:', verdict = 'verdict:' }) do
+    for field, value in pairs(it[part]) do call('HSET', prefix .. key .. it.id, field, value) end
+  end
+  for _, text in ipairs(it.measurements) do call('RPUSH', prefix .. 'measurements:' .. it.id, text) end
+  for _, key in ipairs(it.results) do call('HSET', prefix .. 'results', key, it.id) end
+  if it.bpb ~= '' then call('ZADD', prefix .. 'scores', it.bpb, it.id) end
+  if it.row.meaning then call('HSETNX', prefix .. 'programs', it.row.meaning, it.id) end
+  if it.baseline then
+    call('HSET', prefix .. 'baselines', it.row.parent, it.id)
+    call('ZADD', prefix .. 'lane:baseline', it.id, it.id)
+  end
+  call('ZADD', prefix .. 'state:' .. it.state, it.baseline and 0 or it.id, it.id)
+  call('ZADD', prefix .. 'updated', it.updated, it.id)
+  for _, record in ipairs(it.records) do note_event(prefix, it.id, kind, '', record[1], record[2]) end
+  note_event(prefix, it.id, '→' .. it.state, it.detail)
+  call('SET', prefix .. 'ids', it.id)
+end
+if champion ~= '' then call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', champion) end
