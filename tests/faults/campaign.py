@@ -367,8 +367,7 @@ class Campaign:
 
     def commit_by_hand(self) -> None:
         """Somebody else's commit on the campaign's branch."""
-        repository = Repository.__new__(Repository)
-        repository.root = self.root
+        repository = Repository.at(self.root)
         branch = repository.git("for-each-ref", "--format=%(refname:short)", "refs/heads/autoresearch/")
         repository.commit_on(branch, (self.root / "train.py").read_text() + "# by hand\n")
 
@@ -394,7 +393,7 @@ class Campaign:
 def wake(mark: Path, with_signal: int = signal.SIGCONT) -> None:
     """Signal the process that made this mark when it was about to stop itself, once it has."""
     process = psutil.Process(int(mark.read_text()))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while process.status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < deadline, "it did not stop"
         time.sleep(0.01)

@@ -20,6 +20,13 @@ class Repository:
         (root / "setup.sh").chmod(0o755)
         self.commit("start")
 
+    @classmethod
+    def at(cls, root: Path) -> "Repository":
+        """One that is there already."""
+        found = cls.__new__(cls)
+        found.root = root
+        return found
+
     def git(self, *arguments: str) -> str:
         """Output of a git command, as the user would run it."""
         identity = ["-c", "user.name=user", "-c", "user.email=user@localhost"]
