@@ -54,7 +54,8 @@ EXPERIMENTS = 3
 TTL_S = 1.5
 SPARES = 14
 LIVES = 8
-PATIENCE_S = 240.0
+PATIENCE_S = 800.0
+"""A hang is noticed after this long; a busy machine is not taken for one."""
 Orders = dict[str, str]
 """Failpoints, as the environment variable has them, by the process that they are meant for."""
 
@@ -409,7 +410,7 @@ def campaign_in(template: Path) -> Iterator[Campaign]:
     """A campaign in a copy of a lab, in a folder with a path short enough for a socket."""
     # In memory where possible: kill -9 loses nothing of it, and hundreds of fsyncs cost nothing.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="ar-", dir=memory, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=memory, ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "lab"
         shutil.copytree(template, root, symlinks=True)
         with (root / "train.py").open("a") as file:

@@ -21,9 +21,12 @@ from tests.faults.checker import check
 from tests.faults.table import ROOT, rows
 from tests.orgs.lab import make_lab, run
 
+pytestmark = pytest.mark.timeout(1800)
+
 # ---- two launchers ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_of_two_launchers_one_works_and_the_other_says_who_does(campaign: Campaign) -> None:
     first = campaign.start()
     campaign.wait_for(lambda: bool(campaign.seen), "a campaign")
@@ -129,7 +132,6 @@ def test_a_runner_that_is_killed_while_it_measures_loses_and_doubles_nothing(rea
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["launcher.seated", "launcher.working", "runner.measured", "relay.landed"])
 def test_a_real_launch_that_is_killed_or_whose_actor_is_loses_and_doubles_nothing(
     real_template: Path, name: str

@@ -21,6 +21,8 @@ from tests.faults.campaign import Campaign, wake
 from tests.faults.checker import check
 from tests.ledger.samples import campaign as record_of
 
+pytestmark = pytest.mark.timeout(900)
+
 USUAL = ("arbiter", "git.ref_moved")
 POINTS = [
     ("launcher", "launcher.working"),
@@ -86,6 +88,7 @@ def fill(filler: Path, leave_kib: int) -> None:
         file.write(b"\0" * max(0, left))
 
 
+@pytest.mark.faults
 def test_a_full_disk_under_redis_ends_the_launch_and_loses_nothing(campaign: Campaign) -> None:
     with small_disk(campaign.root / ".autoresearch" / "redis", 8192) as filler:
         fill(filler, 150)
@@ -103,6 +106,7 @@ def test_a_full_disk_under_redis_ends_the_launch_and_loses_nothing(campaign: Cam
         campaign.close()
 
 
+@pytest.mark.faults
 def test_a_full_disk_under_git_ends_the_launch_and_loses_nothing(campaign: Campaign) -> None:
     git = campaign.root / ".git"
     size = sum(path.stat().st_size + 4096 for path in git.rglob("*")) // 1024
@@ -157,6 +161,7 @@ def test_a_log_that_ends_before_a_merge_that_git_has_is_mended_by_looking_at_git
         assert ledger is not None and ledger.experiment(merging[0].id).state == State.MERGED
 
 
+@pytest.mark.faults
 def test_a_merge_that_the_log_has_lost_altogether_is_noticed(campaign: Campaign) -> None:
     reached = campaign.order("arbiter", "arbiter.judged:stop")
     launcher = campaign.start()
