@@ -27,7 +27,7 @@ from tests.ledger.conftest import SYSTEM_SERVER, running_server
 from tests.ledger.test_imports import RESULTS
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
