@@ -83,6 +83,7 @@ class Actor:
         self.killed = False
         self.answer_lost = False
         self.twice = False
+        self.calling = False
         self.error: BaseException | None = None
         self.life = THREADS.submit(self.live)
         self.waiting.acquire()
@@ -100,17 +101,21 @@ class Actor:
             self.waiting.release()
 
     def call(self, act: Callable[[], Any]) -> Any:
-        """In the actor's thread: wait for its turn, then make the call."""
+        """In the actor's thread: wait for its turn, then make the call. What a call calls itself is part of it."""
+        if self.calling:
+            return act()
         self.waiting.release()
         self.turn.acquire()
         if self.killed:
             raise Killed
+        self.calling = True
         if self.twice:
             self.twice = False
             outcome(act)
         try:
             return act()
         finally:
+            self.calling = False
             if self.answer_lost:
                 raise Killed
 
