@@ -26,7 +26,7 @@ from ledger.champion import AUTHOR, EMAIL, HEADER, Champion, Commit, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
 from ledger.verdict import keep_if_lower
-from records import FailureKind, Measurement, Refusal
+from records import Experiment, FailureKind, Measurement, Refusal
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
 from tests.ledger.model import Model, outcome, reduced
 from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, scored, sha256_of
@@ -477,19 +477,21 @@ class Night:
             while True:
                 self.renewed(actor, lease)
                 if (taken := ledger.take(lease, branch.head())) is not None:
-                    assert taken.candidate is not None
                     with suppress(AlreadyRecorded):
-                        ledger.record(taken.id, lease, self.measured(taken.candidate.source, lease))
+                        ledger.record(taken.id, lease, self.measured(taken, lease))
         except Refusal:
             self.returned(actor, lease)
             raise
 
-    def measured(self, source: str, lease: Lease) -> Measurement:
+    def measured(self, taken: Experiment, lease: Lease) -> Measurement:
         """Scores fall with every run, so that many a candidate beats the champion."""
+        assert taken.candidate is not None
         self.runs += 1
-        name, whim = run_id(lease, self.runs), self.random.random()
+        source, name, whim = taken.candidate.source, run_id(lease, self.runs), self.random.random()
         if whim < 0.2 and self.runs > 1:
-            kind = self.random.choice([FailureKind.ENGINE_LOST, FailureKind.CRASH, FailureKind.INVALID])
+            # A baseline that fails by its own fault ends the campaign: a launcher would say so, and there would be nothing more to see.
+            own = [] if taken.lane == "baseline" else [FailureKind.CRASH, FailureKind.INVALID]
+            kind = self.random.choice([FailureKind.ENGINE_LOST, *own])
             return failed(source, kind, name)
         found = scored(source, 1.0 - self.runs / 1000 if whim < 0.9 else 2.0, name)
         assert found.audit is not None
