@@ -33,11 +33,13 @@ from ledger.inspection import inspect
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
 from ledger.rebuild import rebuild as rebuild_ledger
+from ledger.rules import RULES
 from ledger.selection import Order, Selection, find, read_since
 from ledger.server import RedisServer, join, open_redis
 from orgs.again import Conditions
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
+from orgs.effects import SIGMA, read_effects
 from orgs.lab import Lab
 from orgs.launch import CandidateFailed, Outcome, new_name, newest, unfinished_or_new
 from orgs.launch import launch as run_campaign
@@ -50,7 +52,10 @@ from orgs.report import (
     scores_by_source,
     tabulate,
     tabulate_headline,
+    tabulate_simulation,
 )
+from orgs.simulate import Simulation
+from orgs.simulate import simulate as simulate_campaigns
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
@@ -590,6 +595,52 @@ def report(
     if test:
         with bench_of(lab, redis, campaign) as (ledger, leases):
             out.print(headline(lab, ledger, leases, snapshot, runs))
+
+
+@app.command(epilog="Example: autoresearch-org simulate --effects null --tails t5 --nights 2000")
+def simulate(
+    rule: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(RULES)}.", show_default="all of them, side by side")
+    ] = None,
+    effects: Annotated[
+        str,
+        typer.Option(
+            help="What ideas are worth: null, mixed, late, mar8, or a file with an improvement in bpb a line."
+        ),
+    ] = "mixed",
+    sigma: Annotated[float, typer.Option(help="Deviation of one run, in bits per byte.")] = SIGMA,
+    tails: Annotated[str, typer.Option(help="Noise: normal, or t5 (Student's t, heavy tails).")] = "normal",
+    nights: Annotated[int, typer.Option(help="Nights to simulate, under each rule.")] = 1000,
+    experiments: Annotated[
+        int, typer.Option(help="Runs of a night, everything included: a rule that measures more judges less.")
+    ] = 100,
+    baseline_runs: Annotated[
+        int, typer.Option(help="Of them, runs of the unchanged start, which say what the noise is.")
+    ] = 8,
+    alpha: Annotated[float, typer.Option(help="What the chance of any false merge in a night may be.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the worlds and their noise; the same for every rule.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the merge rules on a virtual GPU, in worlds whose truth is known: what is found, what is wrongly merged.
+
+    Nothing is run, and no clone, dataset or ledger is needed. docs/statistics.md explains the rules and the figures.
+    """
+    simulation = Simulation(
+        effects=read_effects(effects),
+        sigma=sigma,
+        tails=tails,
+        nights=nights,
+        experiments=experiments,
+        baseline_runs=baseline_runs,
+        alpha=alpha,
+        seed=seed,
+    )
+    summaries = simulate_campaigns([rule] if rule is not None else list(RULES), simulation)
+    if as_json:
+        print(json.dumps([summary._asdict() for summary in summaries], indent=2))
+    else:
+        title = f"{nights} nights of {experiments} runs, effects {effects}, σ {sigma:g} bpb, {tails} noise, α {alpha:g}"
+        out.print(tabulate_simulation(summaries, title))
 
 
 def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int) -> Table:

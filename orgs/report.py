@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ledger.noise import Noise, Reproduction
+from orgs.simulate import Summary
 from records import Audit, Experiment, State
 
 STYLE = {
@@ -119,6 +120,25 @@ def tabulate_headline(scores: Mapping[str, Sequence[float]]) -> Table:
         low, high = ttest_ind(champion, start, equal_var=False).confidence_interval(0.95)  # Welch
         interval = f"95 %: {low:+.6f} … {high:+.6f}"
     table.add_row("difference", "", f"{fmean(champion) - fmean(start):+.6f}", interval)
+    return table
+
+
+def tabulate_simulation(summaries: Sequence[Summary], title: str) -> Table:
+    """A row for each rule: means over the nights, ± their standard error."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", header_style="bold", padding=0)
+    table.add_column("rule", no_wrap=True, min_width=16)
+    for column in ("true gain, bpb", "merges", "false", " any false", "judged", " overclaim"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in summaries:
+        table.add_row(
+            one.rule,
+            f"{one.gain_bpb:.5f} ±{one.gain_bpb_se:.5f}",
+            f"{one.merges:.2f}",
+            f"{one.false_merges:.3f}",
+            f"{100 * one.any_false_merge:.1f} ±{100 * one.any_false_merge_se:.1f} %",
+            f"{one.judged:.1f}",
+            f"{one.inflation_bpb:+.5f}",
+        )
     return table
 
 

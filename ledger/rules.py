@@ -1,0 +1,277 @@
+"""Merge, run again or discard: four rules as pure functions of the scores so far.
+
+Every rule compares a candidate with the mean ȳ_c of the champion's n_c runs. Effects are in bits per byte, and
+positive where the candidate scored lower. All but `keep-if-lower` promise that a campaign of K judgements makes any
+false merge with probability α at most, as ledger/error_budget.py says and with what it ignores. Runs that failed or
+were disturbed are not scores: whoever calls leaves them out and measures again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Protocol
+
+from scipy.special import stdtrit
+
+from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
+from ledger.noise import Noise
+from records import BadInput
+
+
+class Step(StrEnum):
+    DISCARD = "discard"
+    AGAIN = "run again"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule decided, and every number that it decided by."""
+
+    step: Step
+    rule: str
+    effect_bpb: float
+    """What was compared with the threshold: how much lower the candidate is."""
+    threshold_bpb: float
+    """What the effect had to reach for the next step: another run, or the merge."""
+    sigma_bpb: float | None
+    """σ̂: the upper bound of the deviation of one run; None for a rule that knows no noise."""
+    freedom: int | None
+    """ν of σ̂."""
+    champion_runs: int
+    """n_c."""
+    candidate_runs: int
+    judged: int
+    """K spent, this candidate included if this is its verdict."""
+    p1: float
+    """What a candidate without effect merges with at most."""
+    alpha_left: float
+    reason: str
+    """One sentence for people."""
+
+
+class Rule(Protocol):
+    """One way to judge."""
+
+    name: str
+    most_runs: int
+    """After so many runs of a candidate there is a verdict."""
+    needs_noise: bool
+    """Whether the champion has to be measured repeatedly before anything is judged."""
+
+    def judge(
+        self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
+    ) -> Judgement:
+        """Judge a candidate by its runs so far, in the order they were made.
+
+        Raises:
+            BadInput: there is nothing to compare, a score is not finite, or the noise is unknown to a rule that needs it.
+        """
+        ...
+
+
+class TwoRunMin:
+    """Two fresh runs, each of them better than the champion's mean by the threshold of the error budget."""
+
+    name = "two-run-min"
+    most_runs = 2
+    needs_noise = True
+
+    def judge(
+        self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
+    ) -> Judgement:
+        to_beat, runs = compare(self, champion, candidate)
+        sigma = deviation_bound(known(self, noise))
+        c = solve(budget.alpha, budget.candidates, len(champion), known(self, noise).freedom)
+        threshold = threshold_deviations(c, len(champion)) * sigma
+        go_on, merge = (threshold, math.inf) if runs == 1 else (math.inf, threshold)
+        return conclude(self, to_beat - max(candidate), go_on, merge, champion, candidate, noise, budget, budget.share)
+
+
+class GroupSequential:
+    """Up to four runs; their mean is looked at after each, and may merge from the second on.
+
+    The three looks that may merge spend a third of the candidate's share each (Bonferroni: a bound whatever their
+    correlation), by Student's t with the ν of the noise. Giving up early never adds a false merge, so its bounds are
+    free: `KEEP_ON` standard errors.
+    """
+
+    name = "group-sequential"
+    most_runs = 4
+    needs_noise = True
+
+    KEEP_ON = (1.5, 2.0, 2.5)
+    """Standard errors by which the mean of one, two and three runs has to be better to be run again."""
+
+    def judge(
+        self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
+    ) -> Judgement:
+        to_beat, runs = compare(self, champion, candidate)
+        spread, freedom = known(self, noise)
+        error = spread * math.sqrt(1 / len(champion) + 1 / runs)
+        go_on = error * self.KEEP_ON[runs - 1] if runs < self.most_runs else math.inf
+        merge = error * upper_quantile(budget.share / (self.most_runs - 1), freedom) if runs > 1 else math.inf
+        effect = to_beat - mean(candidate)
+        return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
+
+
+class EProcess:
+    """Anytime-valid: merges once the evidence against "no effect" is K/α to one, whenever that is looked at.
+
+    The evidence is a likelihood ratio, of what is left of all runs when their common level and scale are taken out:
+    an effect from N(0, (τσ)²) against none. With D the difference of the means, V = 1/n_c + 1/n, s and ν the
+    deviation pooled over the noise and the candidate's own runs, t² = D²/(V·s²) and a = V/(V + τ²),
+
+        E = √a · [(1 + t²/ν) / (1 + a·t²/ν)]^((ν + 1)/2).
+
+    Without an effect E is a nonnegative martingale that starts at 1, with σ unknown: P(E ever reaches K/α) ≤ α/K
+    (Ville). For a candidate that is worse, any merge would also have happened had it been as good as the champion.
+    The t-statistic's mixture is Lai's, 1976. One could stop at any time; to bound the cost this stops after six runs, or
+    when an effect of the better sign has evidence below 2 to one.
+    """
+
+    name = "e-process"
+    most_runs = 6
+    needs_noise = True
+
+    TAU = 5.0
+    """Of the effects looked for, in σ. Large, because with few ν small ones cannot become evident at all."""
+    KEEP_ON = 2.0
+    """Evidence below which another run is not worth it."""
+
+    def judge(
+        self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
+    ) -> Judgement:
+        to_beat, runs = compare(self, champion, candidate)
+        spread, freedom = pooled(known(self, noise), candidate)
+        variance = 1 / len(champion) + 1 / runs
+        go_on = merge = math.inf
+        if runs < self.most_runs:
+            go_on = evident_effect(self.KEEP_ON, variance, freedom, self.TAU) * spread
+        if runs > 1:
+            merge = evident_effect(1 / budget.share, variance, freedom, self.TAU) * spread
+        effect = to_beat - mean(candidate)
+        return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
+
+
+class KeepIfLower:
+    """The original's rule: merge whatever scored lower once. Promises nothing, and has no error budget.
+
+    Half of all changes without effect merge; fewer once the champion is itself a lucky run, which then hides real ones.
+    """
+
+    name = "keep-if-lower"
+    most_runs = 1
+    needs_noise = False
+
+    def judge(
+        self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
+    ) -> Judgement:
+        to_beat, _ = compare(self, champion, candidate)
+        above_zero = math.nextafter(0, 1)
+        return conclude(
+            self, to_beat - mean(candidate), math.inf, above_zero, champion, candidate, None, budget, p1=0.5
+        )
+
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in (TwoRunMin(), GroupSequential(), EProcess(), KeepIfLower())}
+"""By name, the default first."""
+
+
+# ---- what they share -------------------------------------------------------------------------------------------------
+
+
+def mean(scores: Sequence[float]) -> float:
+    return math.fsum(scores) / len(scores)
+
+
+def compare(rule: Rule, champion: Sequence[float], candidate: Sequence[float]) -> tuple[float, int]:
+    """The champion's mean and the number of the candidate's runs. Raises BadInput if they cannot be compared."""
+    if not champion:
+        raise BadInput("the champion has no run to compare with")
+    if not 1 <= len(candidate) <= rule.most_runs:
+        raise BadInput(f"{rule.name} judges by 1 to {rule.most_runs} runs of a candidate, not by {len(candidate)}")
+    if not all(map(math.isfinite, (*champion, *candidate))):
+        raise BadInput("a score is not a finite number: such a run is invalid, and is not judged")
+    return mean(champion), len(candidate)
+
+
+def known(rule: Rule, noise: Noise | None) -> Noise:
+    """The noise. Raises BadInput if nothing is known of it."""
+    if noise is None:
+        raise BadInput(f"{rule.name} needs the noise: run the champion at least twice")
+    deviation_bound(noise)  # checks
+    return noise
+
+
+def pooled(noise: Noise, candidate: Sequence[float]) -> Noise:
+    """The noise and what a candidate's own runs say of it."""
+    centre, freedom = mean(candidate), noise.freedom + len(candidate) - 1
+    squares = noise.freedom * noise.deviation_bpb**2 + math.fsum((score - centre) ** 2 for score in candidate)
+    return Noise(math.sqrt(squares / freedom), freedom)
+
+
+def conclude(
+    rule: Rule,
+    effect: float,
+    go_on: float,
+    merge: float,
+    champion: Sequence[float],
+    candidate: Sequence[float],
+    noise: Noise | None,
+    budget: ErrorBudget,
+    p1: float,
+) -> Judgement:
+    """Merge where the effect reaches `merge`, run again where it reaches `go_on`, otherwise discard."""
+    if budget.spent:
+        step = Step.DISCARD
+    elif effect >= merge:
+        step = Step.MERGE
+    else:
+        step = Step.AGAIN if effect >= go_on else Step.DISCARD
+    threshold = merge if step is Step.MERGE or math.isinf(go_on) else go_on
+    judged = budget.judged + (step is not Step.AGAIN and not budget.spent)
+    return Judgement(
+        step=step,
+        rule=rule.name,
+        effect_bpb=effect,
+        threshold_bpb=threshold,
+        sigma_bpb=None if noise is None else deviation_bound(noise),
+        freedom=None if noise is None else noise.freedom,
+        champion_runs=len(champion),
+        candidate_runs=len(candidate),
+        judged=judged,
+        p1=p1,
+        alpha_left=max(0.0, budget.alpha - judged * p1),
+        reason=explain(rule, step, effect, threshold, len(candidate), budget),
+    )
+
+
+def explain(rule: Rule, step: Step, effect: float, threshold: float, runs: int, budget: ErrorBudget) -> str:
+    """One sentence for people."""
+    if budget.spent:
+        return f"discarded: all {budget.candidates} judgements of the error budget are spent"
+    seen = f"{abs(effect):.6f} bpb {'lower' if effect > 0 else 'not lower'} after {runs} run{'s' if runs > 1 else ''}"
+    if step is Step.MERGE:
+        return f"merged: {seen}, and {threshold:.6f} was asked for"
+    if step is Step.AGAIN:
+        return f"run again: {seen}, at least {threshold:.6f}, which one lucky run may be"
+    within = "; within the noise" if effect > 0 and rule.needs_noise else ""
+    return f"discarded: {seen}, and {threshold:.6f} was asked for{within}"
+
+
+@lru_cache(maxsize=1024)
+def upper_quantile(p: float, freedom: int) -> float:
+    """What Student's t with ν degrees of freedom exceeds with probability p."""
+    return -float(stdtrit(freedom, p))
+
+
+def evident_effect(evidence: float, variance: float, freedom: int, tau: float) -> float:
+    """The difference of means, in s, whose E (see EProcess) is `evidence`; infinite where no difference has as much."""
+    a = variance / (variance + tau * tau)
+    ratio = (evidence / math.sqrt(a)) ** (2 / (freedom + 1))
+    if a * ratio >= 1:
+        return math.inf
+    return math.sqrt(variance * freedom * (ratio - 1) / (1 - a * ratio))

@@ -1,0 +1,246 @@
+"""Campaigns on a virtual GPU: what a rule finds, misses and gets wrong in a world whose truth is known.
+
+A night is a number of runs on one GPU. The rules are those of ledger/rules.py, called as a campaign calls them; all that is
+virtual is the run, which returns the truth plus noise. What a rule needs beyond one run per candidate it pays from
+the same night: the runs of the unchanged start that σ is estimated from, second runs, fresh runs of a new champion.
+"""
+
+import math
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.error_budget import ErrorBudget, check_alpha
+from ledger.noise import pool
+from ledger.rules import RULES, Rule, Step, mean
+from orgs.effects import draw
+from records import BadInput
+
+CHAMPION_RUNS = 4
+"""A new champion has its own selecting runs and a fresh one; one more is made whenever a candidate is run again, up to these."""
+LEAST_BASELINE_RUNS = 4
+"""Below that many runs of the start σ is not worth the name."""
+NIGHTS_AT_ONCE = 50
+"""One piece of work for a core."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is simulated.
+
+    Raises:
+        BadInput: a value makes no sense; names the flag.
+    """
+
+    effects: str | tuple[float, ...] = "mixed"
+    """See orgs/effects.py."""
+    sigma: float = 0.0005
+    """Deviation of one run, in bits per byte."""
+    tails: str = "normal"
+    """Of the noise: normal, or Student's t with 5 degrees of freedom, scaled to the same deviation."""
+    nights: int = 1000
+    experiments: int = 100
+    """Runs of a night: experiments, as the original counts them, and everything else a rule asks for."""
+    baseline_runs: int = 8
+    """Of the unchanged start, for σ, under rules that need it."""
+    alpha: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise BadInput(f"--sigma {self.sigma}: has to be a number above 0, in bits per byte")
+        if self.tails not in ("normal", "t5"):
+            raise BadInput(f"--tails {self.tails}: allowed are normal, t5")
+        if self.nights < 1:
+            raise BadInput(f"--nights {self.nights}: at least 1")
+        if self.seed < 0:
+            raise BadInput(f"--seed {self.seed}: cannot be negative")
+        if self.baseline_runs < LEAST_BASELINE_RUNS:
+            raise BadInput(
+                f"--baseline-runs {self.baseline_runs}: at least {LEAST_BASELINE_RUNS}, to estimate the noise"
+            )
+        if self.experiments <= self.baseline_runs:
+            raise BadInput(
+                f"--experiments {self.experiments}: the first {self.baseline_runs} runs of a night measure the start, "
+                "so there have to be more"
+            )
+
+
+class Night(NamedTuple):
+    """What became of one night. Gains are in bits per byte, and positive for better."""
+
+    gain_bpb: float
+    """True, of the last champion over the start."""
+    inflation_bpb: float
+    """What is claimed for the best champion less what is true of it."""
+    merges: int
+    false_merges: int
+    """Of changes that are no better in truth."""
+    judged: int
+    runs: int
+
+
+class Summary(NamedTuple):
+    """Means over the nights of one rule; `_se` is the standard error of the one before."""
+
+    rule: str
+    nights: int
+    gain_bpb: float
+    gain_bpb_se: float
+    merges: float
+    false_merges: float
+    any_false_merge: float
+    """The share of nights with at least one."""
+    any_false_merge_se: float
+    judged: float
+    runs: float
+    inflation_bpb: float
+    inflation_bpb_se: float
+
+
+class NightOver(Exception):
+    """The night has no run left."""
+
+
+class VirtualGpu:
+    """Makes runs until the night is over."""
+
+    def __init__(self, noise: NDArray[np.float64]) -> None:
+        self._noise: list[float] = noise.tolist()
+        self.runs = 0
+
+    def run(self, true_bpb: float) -> float:
+        """A score. Raises NightOver."""
+        if self.runs == len(self._noise):
+            raise NightOver
+        self.runs += 1
+        return true_bpb + self._noise[self.runs - 1]
+
+
+@dataclass
+class Contender:
+    """The champion: its truth, the runs that made it win, and those made afterwards, which alone say how good it is."""
+
+    true_bpb: float
+    selecting: list[float] = field(default_factory=list)
+    fresh: list[float] = field(default_factory=list)
+
+    @property
+    def scores(self) -> list[float]:
+        return self.selecting + self.fresh
+
+
+def simulate(rules: Sequence[str], simulation: Simulation) -> list[Summary]:
+    """Every rule in the same worlds, on all cores that this process may use. The same seed gives the same figures on any.
+
+    Raises:
+        BadInput: there is no such rule.
+    """
+    if unknown := [name for name in rules if name not in RULES]:
+        raise BadInput(f"--rule {unknown[0]}: allowed are {', '.join(RULES)}")
+    starts = range(0, simulation.nights, NIGHTS_AT_ONCE)
+    work = [(name, simulation, start) for name in rules for start in starts]
+    cores = min(len(os.sched_getaffinity(0)), len(work))
+    if cores == 1:
+        results = [some_nights(*piece) for piece in work]
+    else:
+        with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as executor:
+            results = list(executor.map(some_nights, *zip(*work, strict=True)))
+    each = len(starts)
+    return [
+        summarise(name, [night for piece in results[i * each : (i + 1) * each] for night in piece])
+        for i, name in enumerate(rules)
+    ]
+
+
+def some_nights(name: str, simulation: Simulation, start: int) -> list[Night]:
+    """NIGHTS_AT_ONCE of them from `start` on, each from a seed of its own that is the same for every rule."""
+    stop = min(start + NIGHTS_AT_ONCE, simulation.nights)
+    return [one_night(RULES[name], simulation, np.random.default_rng((simulation.seed, n))) for n in range(start, stop)]
+
+
+def one_night(rule: Rule, simulation: Simulation, rng: np.random.Generator) -> Night:
+    """A campaign from the runs of the start to the last run of the night."""
+    ideas = draw(simulation.effects, simulation.sigma, simulation.experiments, rng).tolist()
+    gpu = VirtualGpu(draw_noise(simulation, rng))
+    baseline_runs = simulation.baseline_runs if rule.needs_noise else 1
+    champion = Contender(0.0, fresh=[gpu.run(0.0) for _ in range(baseline_runs)])
+    start_bpb, noise = mean(champion.fresh), pool([champion.fresh])
+    measured: list[list[float]] = [champion.fresh]  # fresh runs of one source: those that selected are not like others
+    budget = ErrorBudget(simulation.alpha, simulation.experiments - baseline_runs)
+    merges = false_merges = 0
+    inflation = 0.0
+
+    try:
+        for effect in ideas:
+            true_bpb, scores = champion.true_bpb - effect, list[float]()
+            step = Step.AGAIN
+            while step is Step.AGAIN:
+                if scores and rule.needs_noise and len(champion.scores) < CHAMPION_RUNS:
+                    champion.fresh.append(gpu.run(champion.true_bpb))
+                    noise, inflation = pool(measured), claim(start_bpb, champion)
+                scores.append(gpu.run(true_bpb))
+                judgement = rule.judge(champion.scores, scores, noise, budget)
+                step = judgement.step
+            budget = ErrorBudget(budget.alpha, budget.candidates, judgement.judged)
+            if step is Step.MERGE:
+                merges += 1
+                false_merges += effect <= 0
+                champion = Contender(true_bpb, selecting=scores)
+                if rule.needs_noise:
+                    champion.fresh.append(gpu.run(true_bpb))
+                    measured.append(champion.fresh)
+                inflation = claim(start_bpb, champion)
+    except NightOver:
+        pass
+    return Night(-champion.true_bpb, inflation, merges, false_merges, budget.judged, gpu.runs)
+
+
+def claim(start_bpb: float, champion: Contender) -> float:
+    """What is claimed less what is true: by fresh runs, or by the run that won where a rule makes no others."""
+    return start_bpb - mean(champion.fresh or champion.selecting) + champion.true_bpb
+
+
+def draw_noise(simulation: Simulation, rng: np.random.Generator) -> NDArray[np.float64]:
+    """What each run of the night is off by."""
+    if simulation.tails == "normal":
+        return rng.normal(0.0, simulation.sigma, simulation.experiments)
+    return rng.standard_t(5, simulation.experiments) * (simulation.sigma * math.sqrt(3 / 5))
+
+
+def summarise(rule: str, nights: Sequence[Night]) -> Summary:
+    gain, gain_se = mean_and_error([night.gain_bpb for night in nights])
+    inflation, inflation_se = mean_and_error([night.inflation_bpb for night in nights])
+    count, wrong = len(nights), sum(night.false_merges > 0 for night in nights)
+    shrunk = (wrong + 1) / (count + 2)  # none seen is not none possible: an error of 0 would say so
+    return Summary(
+        rule=rule,
+        nights=count,
+        gain_bpb=gain,
+        gain_bpb_se=gain_se,
+        merges=average(night.merges for night in nights),
+        false_merges=average(night.false_merges for night in nights),
+        any_false_merge=wrong / count,
+        any_false_merge_se=math.sqrt(shrunk * (1 - shrunk) / count),
+        judged=average(night.judged for night in nights),
+        runs=average(night.runs for night in nights),
+        inflation_bpb=inflation,
+        inflation_bpb_se=inflation_se,
+    )
+
+
+def average(values: Iterable[float]) -> float:
+    return mean(list(values))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error; no error can be given for a single night, which makes it 0."""
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return mean(values), error
