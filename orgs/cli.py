@@ -41,7 +41,7 @@ from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
 from orgs.effects import SIGMA, read_effects
 from orgs.lab import Lab
-from orgs.launch import CandidateFailed, Outcome, new_name, newest, unfinished_or_new
+from orgs.launch import CandidateFailed, Outcome, newest, unfinished
 from orgs.launch import launch as run_campaign
 from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
@@ -232,7 +232,10 @@ def launch(
 ) -> None:
     """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on."""
     lab = Lab.open(lab_root)
-    pick = new_name if new else unfinished_or_new
+
+    def pick(client: Redis, org: OrgFile) -> str | None:
+        return None if new else unfinished(client, org)
+
     ended = run_campaign(lab, org, redis_url=redis, allow_weak_redis=allow_weak_redis, console=out, pick=pick)
     finish(lab, ended, redis)
 

@@ -17,7 +17,7 @@ import failpoint
 from agents.planner import check_planner
 from agents.role import Role
 from ledger import Ledger
-from ledger.champion import Champion
+from ledger.champion import Champion, branches
 from ledger.lease import Keeper, hold
 from ledger.server import join, open_redis
 from ledger.witness import read_start, tell_start
@@ -61,7 +61,7 @@ def launch(
     redis_url: str | None,
     allow_weak_redis: bool = False,
     console: Console,
-    pick: Callable[[redis.Redis, OrgFile], str],
+    pick: Callable[[redis.Redis, OrgFile], str | None],
 ) -> Outcome:
     """Run an org until a budget is spent, a signal comes, or the host fails.
 
@@ -71,7 +71,7 @@ def launch(
         redis_url: a Redis to use instead of the embedded one.
         allow_weak_redis: even one that could lose writes, or that anybody may write to; every receipt says so.
         console: where to show progress.
-        pick: which campaign to work on: `unfinished_or_new`, `new_name`, `newest`, or one that returns a known name.
+        pick: which campaign to go on with: `unfinished`, `newest`, or one that returns a known name; a new one for None.
 
     Raises:
         BadInput, MissingComponent: before anything is started.
@@ -87,7 +87,7 @@ def launch(
     with ExitStack() as stack:
         server = stack.enter_context(open_redis(lab.state, redis_url, allow_weak=allow_weak_redis))
         failpoint.reach("launcher.redis_opened")
-        name = pick(server.client, org)
+        name = pick(server.client, org) or new_name(server.client, org, lab.root)
         lock = stack.enter_context(hold(join(server.logins["lease"]), f"launcher/{name}"))
         failpoint.reach("launcher.locked")
         view = stack.enter_context(watch(console))
@@ -115,9 +115,9 @@ def launch(
 # ---- the campaign ----------------------------------------------------------------------------------------------------
 
 
-def new_name(client: redis.Redis, org: OrgFile) -> str:
-    """`<org>-<month><day>-<hour><minute>` of now, with a number when that exists."""
-    name, taken = f"{org.name}-{datetime.now():%m%d-%H%M}", Ledger.campaigns(client)
+def new_name(client: redis.Redis, org: OrgFile, repository: Path) -> str:
+    """`<org>-<month><day>-<hour><minute>` of now, with a number when there is such a campaign, or the branch of one."""
+    name, taken = f"{org.name}-{datetime.now():%m%d-%H%M}", [*Ledger.campaigns(client), *branches(repository)]
     return next(n for i in range(1, len(taken) + 2) if (n := name if i == 1 else f"{name}-{i}") not in taken)
 
 
@@ -129,16 +129,16 @@ def newest(client: redis.Redis, org: OrgFile) -> str:
     return max(mine, key=lambda name: Ledger(client, name).campaign().created_at)
 
 
-def unfinished_or_new(client: redis.Redis, org: OrgFile) -> str:
-    """The last campaign of this org, if it was interrupted; otherwise a new one."""
+def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
+    """The last campaign of this org, if it was interrupted."""
     with suppress(MissingComponent):
         if Ledger(client, last := newest(client, org)).stop_reason() is None:
             return last
-    return new_name(client, org)
+    return None
 
 
 def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
-    """Create the campaign: its branch first, found again if we die here, then its row. The arbiter asks for the baseline."""
+    """Create the campaign: its branch first, then its row. The arbiter asks for the baseline."""
     check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
     campaign = Campaign(
         name=ledger.name,

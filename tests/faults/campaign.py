@@ -37,7 +37,7 @@ from ledger.lease import hold, lift_quarantine, quarantines
 from ledger.server import SOCKET, join, open_redis
 from ledger.users import Users, login
 from orgs.lab import Lab
-from orgs.launch import launch, new_name, newest
+from orgs.launch import launch, newest
 from orgs.orgfile import OrgFile, SandboxSettings
 from orgs.pipeline import Chair, Pipeline
 from orgs.runner import Runner
@@ -244,9 +244,9 @@ def modules() -> tuple[Any, Any, Any]:
     return orgs.launch, orgs.seats, orgs.pipeline
 
 
-def pick(client: redis.Redis, org: OrgFile) -> str:
+def pick(client: redis.Redis, org: OrgFile) -> str | None:
     """As `resume`, or as `launch` where nothing was begun."""
-    return newest(client, org) if Ledger.campaigns(client) else new_name(client, org)
+    return newest(client, org) if Ledger.campaigns(client) else None
 
 
 def stand_in(lab: Path, real: bool) -> None:

@@ -287,6 +287,7 @@ def kill_tree(process: "subprocess.Popen[Any]") -> None:
             continue
 
 
+@pytest.mark.faults  # a minute; in every run tests/faults kills Redis under cheaper campaigns
 def test_a_killed_redis_ends_the_launch_in_one_line_and_loses_nothing(lab: Path) -> None:
     process = start(lab, "launch", "orgs/tiny.toml")
     wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")

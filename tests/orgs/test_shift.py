@@ -16,7 +16,7 @@ from ledger.server import RedisServer, open_redis
 from ledger.verdict import keep_if_lower
 from orgs.cluster import ray_session
 from orgs.lab import Lab
-from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished_or_new, verdict_first
+from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished, verdict_first
 from orgs.orgfile import Budget, OrgFile
 from orgs.pipeline import Pipeline
 from orgs.seats import Site
@@ -80,15 +80,28 @@ def test_a_launch_goes_on_with_what_was_interrupted_and_otherwise_begins_anew(
 ) -> None:
     with pytest.raises(MissingComponent, match="org tiny has no campaign yet"):
         newest(client, org)
-    assert unfinished_or_new(client, org) == new_name(client, org)
+    assert unfinished(client, org) is None
     ledger = campaign(client, lab, org, dataset)
     other = org.model_copy(update={"name": "other"})
-    assert unfinished_or_new(client, org) == newest(client, org) == "tiny-1"
-    assert unfinished_or_new(client, other).startswith("other-")
+    assert unfinished(client, org) == newest(client, org) == "tiny-1"
+    assert unfinished(client, other) is None
     ledger.set_stop("6 experiments judged")
-    assert unfinished_or_new(client, org) == new_name(client, org) != newest(client, org)
+    assert unfinished(client, org) is None
     go_on(ledger, org, dataset, CPU)
-    assert unfinished_or_new(client, org) == "tiny-1"
+    assert unfinished(client, org) == "tiny-1"
+
+
+def test_a_new_campaign_has_a_name_that_neither_the_ledger_nor_the_branches_know(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    """A branch may be there of a ledger that was lost, or that lies in another Redis."""
+    name = new_name(client, org, lab.root)
+    assert name.startswith("tiny-")
+    Champion(lab.root, name).start(lab.train_source)
+    second = new_name(client, org, lab.root)
+    assert second.startswith("tiny-") and second != name
+    campaign(client, lab, org, dataset, second)
+    assert new_name(client, org, lab.root) not in (name, second)
 
 
 def test_a_campaign_is_not_continued_under_other_conditions(
