@@ -29,7 +29,7 @@ from ledger.backup import restore as restore_backup
 from ledger.champion import Champion, branches
 from ledger.export import Format, write_experiments
 from ledger.imports import imported_campaign, read_claims, rows_of
-from ledger.inspection import inspect
+from ledger.inspection import inspect, several
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
 from ledger.rebuild import rebuild as rebuild_ledger
@@ -502,7 +502,7 @@ def rebuild(
     if as_json:
         print(json.dumps([one._asdict() for one in rebuilt], indent=2))
     for one in () if as_json else rebuilt:
-        out.print(Text(f"campaign {one.campaign}: {one.merges} merges from {one.branch}"), soft_wrap=True)
+        out.print(Text(f"campaign {one.campaign}: {several(one.merges, 'merge')} from {one.branch}"), soft_wrap=True)
         for line in one.lost:
             out.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
 
