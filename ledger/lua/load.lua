@@ -7,13 +7,8 @@
 -- writes:  everything, and a history that begins with that event
 local prefix, name, campaign, schema, kind, detail, rows, champion, commit, device_ms = unpack(ARGV)
 rows = cjson.decode(rows)
-if call('EXISTS', prefix .. 'campaign') == 1 then
-  return redis.error_reply('EXISTS campaign ' .. name .. ' exists already: choose another name')
-end
-call('SETNX', 'autoresearch:schema', schema)
-call('SET', prefix .. 'campaign', campaign)
-call('ZADD', 'autoresearch:campaigns', now(), name)
-note_event(prefix, '', kind, detail, 'campaign', campaign)
+local refused = begin_campaign(prefix, name, campaign, schema, kind, detail)
+if refused then return refused end
 call('HSET', prefix .. 'spent', 'device_ms', device_ms)
 for _, it in ipairs(rows) do
   for part, key in pairs({ row = 'experiment:', run = 'run:', verdict = 'verdict:' }) do

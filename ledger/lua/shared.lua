@@ -107,3 +107,14 @@ local function send_back(prefix, id, from, turn, note, max_rebases)
   move(prefix, id, from, to, turn, note)
   return to
 end
+
+-- A campaign is there from now on, with the event that its history begins with; an error reply where one has this name.
+local function begin_campaign(prefix, name, campaign, schema, kind, detail)
+  if call('EXISTS', prefix .. 'campaign') == 1 then
+    return redis.error_reply('EXISTS campaign ' .. name .. ' exists already: choose another name')
+  end
+  call('SETNX', 'autoresearch:schema', schema)
+  call('SET', prefix .. 'campaign', campaign)
+  call('ZADD', 'autoresearch:campaigns', now(), name)
+  note_event(prefix, '', kind, detail, 'campaign', campaign)
+end
