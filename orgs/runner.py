@@ -12,7 +12,7 @@ import failpoint
 from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
-from ledger.verdict import Rule, may_merge
+from ledger.standing import Court
 from records import Experiment, FailureKind, Measurement, Progress
 from sandbox.dataset import Dataset
 from sandbox.device import Device
@@ -41,7 +41,8 @@ class Runner:
         dataset: verified dataset.
         limits: what a candidate may use.
         rigour: how strictly its claims are audited.
-        rule: what merges, so that what might merge is audited as a merge requires.
+        court: knows what a candidate is compared with, so that a run that might count is audited as a merge requires.
+        experiments: no more candidates than these are begun.
         budget_s: seconds of training.
         state_dir: where run directories are made.
         ledger_weakness: stamped on every receipt: how the ledger's Redis could lose it, if that was allowed.
@@ -57,7 +58,8 @@ class Runner:
         dataset: Dataset,
         limits: Limits,
         rigour: Rigour,
-        rule: Rule,
+        court: Court,
+        experiments: int,
         budget_s: float,
         state_dir: Path,
         ledger_weakness: str | None = None,
@@ -70,7 +72,8 @@ class Runner:
         self.dataset = dataset
         self.limits = limits
         self.rigour = rigour
-        self.rule = rule
+        self.court = court
+        self.experiments = experiments
         self.budget_s = budget_s
         self.state_dir = state_dir
         self.ledger_weakness = ledger_weakness
@@ -86,7 +89,8 @@ class Runner:
         """
         head = self.champion.head()
         kernels = self.kernels(head)
-        experiment = self.ledger.take(self.keeper.lease, head)
+        new = self.ledger.spent().started < self.experiments
+        experiment = self.ledger.take(self.keeper.lease, head, new=new)
         if experiment is None:
             return False
         failpoint.reach("runner.taken")
@@ -136,10 +140,13 @@ class Runner:
         def on_progress(progress: Progress) -> None:
             self.ledger.progress(experiment.id, self.keeper.lease, phase, progress)
 
-        champion = self.ledger.champion_score()
+        standing = self.court.standing()
 
         def full_audit(claimed_bpb: float) -> bool:
-            return experiment.lane == "baseline" or may_merge(self.rule, champion, claimed_bpb)
+            if not experiment.is_idea or standing is None or not standing.scores:
+                return True
+            like = standing.scores[-1].model_copy(update={"val_bpb": claimed_bpb})
+            return standing.might_count(experiment, like)
 
         return measure(
             experiment.candidate.source,
@@ -148,7 +155,7 @@ class Runner:
             budget_s=self.budget_s,
             seed=secrets.randbelow(2**31),
             device=self.device,
-            limits=bounded(self.limits, champion),
+            limits=bounded(self.limits, self.ledger.champion_score()),
             rigour=self.rigour,
             kernels=kernels,
             ledger_weakness=self.ledger_weakness,

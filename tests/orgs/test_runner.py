@@ -14,7 +14,7 @@ from ledger.champion import Champion
 from ledger.lease import hold, quarantines
 from ledger.relay import Relay, relay_lease
 from ledger.server import open_redis
-from ledger.verdict import keep_if_lower
+from ledger.standing import Court
 from orgs.lab import Lab
 from orgs.launch import begin
 from orgs.orgfile import OrgFile
@@ -53,7 +53,18 @@ def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_aga
         id = ledger.propose_baseline(program(gate_probe("start(); time.sleep(1.5)"), champion.head()))
         with hold(server.client, device.id) as keeper:
             runner = Runner(
-                ledger, champion, keeper, engine, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir
+                ledger,
+                champion,
+                keeper,
+                engine,
+                device,
+                dataset,
+                LIMITS,
+                Rigour(),
+                Court(ledger, lambda _: None),
+                100,
+                1.5,
+                state_dir,
             )
             intruder = threading.Thread(target=appear_while_training, args=(ledger, say))
             intruder.start()
@@ -116,13 +127,25 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
         champion = Champion(root, "tiny-1")
         with hold(server.client, device.id) as keeper:
             runner = Runner(
-                ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir, "weak"
+                ledger,
+                champion,
+                keeper,
+                runc,
+                device,
+                dataset,
+                LIMITS,
+                Rigour(),
+                Court(ledger, lambda _: None),
+                100,
+                1.5,
+                state_dir,
+                "weak",
             )
             assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
             team, start = Org(ledger, keeper.lease), champion.head()
             team.baseline(1.0, start, champion.source(start))
             seal = Key(b"k" * 32).seal
-            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+            arbiter = Arbiter(ledger, champion, lambda _: None, seal)
             arbiter.step()
             first = runner.kernels(start)
             assert first is not None and first.read_text() == "of the champion NAME"
