@@ -195,6 +195,7 @@ def draw_chances(
         markersize=4.5,
         lw=1.4 if joined else 0,
         elinewidth=1,
+        zorder=3 - list(RULES).index(rule) / 10,  # the default on top
     )
 
 
