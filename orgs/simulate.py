@@ -8,10 +8,10 @@ the same night: the runs of the unchanged start that σ is estimated from, secon
 import math
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ LEAST_BASELINE_RUNS = 4
 """Below that many runs of the start σ is not worth the name."""
 NIGHTS_AT_ONCE = 50
 """One piece of work for a core."""
+
+Result = TypeVar("Result")
+Work = TypeVarTuple("Work")
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,12 @@ class Contender:
 
 
 def simulate(rules: Sequence[str], simulation: Simulation) -> list[Summary]:
-    """Every rule in the same worlds, on all cores that this process may use. The same seed gives the same figures on any.
+    """Every rule in the same worlds. Raises BadInput: there is no such rule."""
+    return [summarise_nights(name, nights) for name, nights in simulate_nights(rules, simulation).items()]
+
+
+def simulate_nights(rules: Sequence[str], simulation: Simulation) -> dict[str, list[Night]]:
+    """The nights of every rule, by its name, in the same worlds. The same seed gives the same nights on any number of cores.
 
     Raises:
         BadInput: there is no such rule.
@@ -146,18 +154,20 @@ def simulate(rules: Sequence[str], simulation: Simulation) -> list[Summary]:
     if unknown := [name for name in rules if name not in RULES]:
         raise BadInput(f"--rule {unknown[0]}: allowed are {', '.join(RULES)}")
     starts = range(0, simulation.nights, NIGHTS_AT_ONCE)
-    work = [(name, simulation, start) for name in rules for start in starts]
-    cores = min(len(os.sched_getaffinity(0)), len(work))
-    if cores == 1:
-        results = [some_nights(*piece) for piece in work]
-    else:
-        with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as executor:
-            results = list(executor.map(some_nights, *zip(*work, strict=True)))
+    pieces = on_all_cores(some_nights, [(name, simulation, start) for name in rules for start in starts])
     each = len(starts)
-    return [
-        summarise(name, [night for piece in results[i * each : (i + 1) * each] for night in piece])
-        for i, name in enumerate(rules)
-    ]
+    return {
+        name: [night for piece in pieces[i * each : (i + 1) * each] for night in piece] for i, name in enumerate(rules)
+    }
+
+
+def on_all_cores(function: Callable[[*Work], Result], work: Sequence[tuple[*Work]]) -> list[Result]:
+    """function(*piece) of every piece of work, in their order, on all cores that this process may use."""
+    cores = min(len(os.sched_getaffinity(0)), len(work))
+    if cores <= 1:
+        return [function(*piece) for piece in work]
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as executor:
+        return list(executor.map(function, *zip(*work, strict=True)))
 
 
 def some_nights(name: str, simulation: Simulation, start: int) -> list[Night]:
@@ -210,12 +220,17 @@ def claim(start_bpb: float, champion: Contender) -> float:
 
 def draw_noise(simulation: Simulation, rng: np.random.Generator) -> NDArray[np.float64]:
     """What each run of the night is off by."""
-    if simulation.tails == "normal":
-        return rng.normal(0.0, simulation.sigma, simulation.experiments)
-    return rng.standard_t(5, simulation.experiments) * (simulation.sigma * math.sqrt(3 / 5))
+    return noise_of_runs(simulation.experiments, simulation.tails, rng) * simulation.sigma
 
 
-def summarise(rule: str, nights: Sequence[Night]) -> Summary:
+def noise_of_runs(runs: int, tails: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """What so many runs are off by, in σ. `tails` as in `Simulation`."""
+    if tails == "normal":
+        return rng.standard_normal(runs)
+    return rng.standard_t(5, runs) * math.sqrt(3 / 5)
+
+
+def summarise_nights(rule: str, nights: Sequence[Night]) -> Summary:
     gain, gain_se = mean_and_error([night.gain_bpb for night in nights])
     inflation, inflation_se = mean_and_error([night.inflation_bpb for night in nights])
     count, wrong = len(nights), sum(night.false_merges > 0 for night in nights)
