@@ -99,7 +99,7 @@ def scored(source: str, val_bpb: float, run_id: str = "") -> Measurement:
     )
 
 
-def failed(source: str, kind: FailureKind, run_id: str = "r1") -> Measurement:
+def failed(source: str, kind: FailureKind, run_id: str = "failed") -> Measurement:
     failure = Failure(kind=kind, message="it went wrong")
     changes = {"status": kind.value, "val_bpb": None, "failure": failure, "seed": 0}
     return scored(source, 0.0, run_id).model_copy(update=changes)
