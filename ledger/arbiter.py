@@ -10,9 +10,9 @@ import failpoint
 from ledger.champion import Champion
 from ledger.intent import Intent, Seal
 from ledger.rules import Step
-from ledger.standing import CANARY, Court, Standing
+from ledger.standing import Court, Standing
 from ledger.store import Ledger
-from ledger.verdict import Drift, comparable
+from ledger.verdict import Missing, Need, comparable
 from ledger.witness import tell_merge
 from records import Candidate, Experiment, Measurement, State, Verdict
 
@@ -67,14 +67,12 @@ class Arbiter:
         standing = self.court.standing(experiment.runs[0] if experiment is not None and experiment.runs else None)
         if standing is None or standing.open_repeats:
             return False
-        if (drift := standing.drift()) is not None and drift.confirmed:
-            self.begin_anew(standing, drift)
+        missing = standing.missing(confirming=experiment is not None and len(experiment.runs) > 1)
+        if missing is not None and missing.need is Need.ANEW:
+            self.begin_anew(standing, missing)
             return True
-        if missing := standing.missing(confirming=experiment is not None and len(experiment.runs) > 1):
-            self.run_champion(standing, head, missing, "repeat")
-            return False
-        if standing.canary_due():
-            self.run_champion(standing, head, 1, CANARY)
+        if missing is not None:
+            self.run_champion(standing, head, missing)
             return False
         if experiment is None:
             return False
@@ -82,13 +80,13 @@ class Arbiter:
         self.judge(experiment, head, standing)
         return True
 
-    def begin_anew(self, standing: Standing, drift: Drift) -> None:
+    def begin_anew(self, standing: Standing, missing: Missing) -> None:
         """The machine is not what it was, so no score of before compares with one of now: candidates that have any are measured
         again, and so is the champion."""
         for experiment in self.ledger.experiments(states=[State.SCORED, State.CONFIRMING]):
-            self.ledger.rebase(experiment.id, f"rebase: {drift}")
+            self.ledger.rebase(experiment.id, f"rebase: {missing.drift}")
         failpoint.reach("arbiter.sent_back")
-        self.ledger.unseat(standing.champion.id, str(drift))
+        self.ledger.unseat(standing.champion.id, str(missing.drift))
         failpoint.reach("arbiter.unseated")
 
     def moved_meanwhile(self, head: str) -> Experiment | None:
@@ -96,10 +94,10 @@ class Arbiter:
         waiting = self.ledger.experiments(states=[State.CONFIRMING])
         return next((experiment for experiment in waiting if parent_of(experiment) != head), None)
 
-    def run_champion(self, standing: Standing, head: str, count: int, category: str) -> None:
+    def run_champion(self, standing: Standing, head: str, missing: Missing) -> None:
         """Ask for runs of the champion, unless somebody else did since."""
-        for number in range(standing.asked, standing.asked + count):
-            self.ledger.propose_repeat(self.as_it_stands(head), standing.champion.id, number, category)
+        for number in range(standing.asked, standing.asked + missing.runs):
+            self.ledger.propose_repeat(self.as_it_stands(head), standing.champion.id, number, missing.need)
             failpoint.reach("arbiter.repeat_asked")
 
     def measure_as_it_stands(self, commit: str, champion: str | None) -> None:

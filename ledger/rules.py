@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 from scipy.special import stdtrit
 
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
-from ledger.noise import Noise
+from ledger.noise import Noise, mean
 from records import BadInput
 
 
@@ -223,10 +223,6 @@ def make_rule(name: str, parameters: Mapping[str, float | Sequence[float]]) -> R
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------
-
-
-def mean(scores: Sequence[float]) -> float:
-    return math.fsum(scores) / len(scores)
 
 
 def compare(rule: Rule, champion: Sequence[float], candidate: Sequence[float]) -> tuple[float, int]:

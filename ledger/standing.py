@@ -3,23 +3,21 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ledger.rules import Step, make_rule
+from ledger.rules import Step
 from ledger.store import Ledger
 from ledger.verdict import (
-    Drift,
     Evidence,
+    Incumbent,
+    Missing,
+    Need,
     allowance,
     comparable,
     decide,
-    find_drift,
+    find_missing,
     loss_of,
-    missing_runs,
     scores_of,
 )
 from records import Experiment, Measurement, Policy, State, Verdict
-
-CANARY = "canary"
-"""Category of a repeat that looks whether the machine still is what it was."""
 
 
 class Standing(NamedTuple):
@@ -55,31 +53,14 @@ class Standing(NamedTuple):
         return [group for group in (self.fresh, *self.others) if len(group) > 1]
 
     @property
-    def freedom(self) -> int:
-        return sum(len(group) - 1 for group in self.noise_groups)
+    def incumbent(self) -> Incumbent:
+        """The champion, by its scores."""
+        others = [scores_of(group) for group in self.others]
+        return Incumbent(scores_of(self.selecting), scores_of(self.fresh), self.canaries, others, self.canaries_asked)
 
-    def missing(self, *, confirming: bool) -> int:
-        """Runs of the champion that have to be made before anything is judged."""
-        return missing_runs(
-            self.policy,
-            start=not self.selecting,
-            scores=len(self.scores),
-            fresh=len(self.fresh),
-            freedom=self.freedom,
-            confirming=confirming,
-        )
-
-    def canary_due(self) -> bool:
-        """Whether so much was judged that the champion should be run again, or whether the last canary has to be looked at twice."""
-        if not make_rule(self.policy.rule, self.policy.parameters).needs_noise or not self.fresh:
-            return False
-        drift = self.drift()
-        return (
-            drift is not None and not drift.confirmed
-        ) or self.judged // self.policy.canary_every > self.canaries_asked
-
-    def drift(self) -> Drift | None:
-        return find_drift(scores_of(self.fresh), self.canaries, [scores_of(group) for group in self.others])
+    def missing(self, *, confirming: bool) -> Missing | None:
+        """What has to be run before anything is judged."""
+        return find_missing(self.policy, self.incumbent, judged=self.judged, confirming=confirming)
 
     def judge(self, experiment: Experiment, runs: Sequence[Measurement]) -> tuple[Step, Verdict]:
         """What the rule says of a candidate by these runs. Raises BadInput while the noise is unknown to a rule that needs it."""
@@ -95,7 +76,7 @@ class Standing(NamedTuple):
 
     def might_count(self, experiment: Experiment, run: Measurement) -> bool:
         """Whether a run would not be the candidate's last, or would merge it: asked while it can still be audited for that."""
-        if not self.scores or self.missing(confirming=False):
+        if not self.scores or self.missing(confirming=False) is not None:
             return True
         return self.judge(experiment, [*experiment.runs, run])[0] is not Step.DISCARD
 
@@ -131,7 +112,7 @@ class Court:
             like = newest[-1] if newest else None
         fresh = self.fresh(champion, mine, like)
         own = {m.run_id for m in self.good(champion, like)} - {m.run_id for m in fresh}
-        canary_runs = {m.run_id for row in mine if row.hypothesis.category == CANARY for m in row.measurements}
+        canary_runs = {m.run_id for row in mine if row.hypothesis.category == Need.CANARY for m in row.measurements}
         canaries = next((i for i, m in enumerate(reversed(fresh)) if m.run_id not in canary_runs), len(fresh))
         earlier = [rows[id] for id in rows if id != champion.id and rows[id].lane != "repeat"]
         others = [self.fresh(row, by_champion.get(row.id, []), like) for row in earlier]
@@ -146,7 +127,7 @@ class Court:
             open_repeats=sum(not row.state.final for row in mine),
             asked=len(mine),
             canaries_asked=sum(
-                row.hypothesis.category == CANARY for rows_of in by_champion.values() for row in rows_of
+                row.hypothesis.category == Need.CANARY for rows_of in by_champion.values() for row in rows_of
             ),
             judged=self.ledger.spent().verdicts,
             lost_bpb=sum(map(loss_of, verdicts)),

@@ -6,13 +6,14 @@ The rules themselves, which know scores and nothing else, are in ledger/rules.py
 import ast
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 from scipy.special import stdtrit
 
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
-from ledger.noise import Noise, pool
-from ledger.rules import Step, explain, make_rule, mean
+from ledger.noise import Noise, mean, pool
+from ledger.rules import Step, explain, make_rule
 from records import Experiment, Measurement, Policy, Verdict
 
 DRIFT_LEVEL = 0.01
@@ -116,23 +117,75 @@ def conditions(m: Measurement) -> tuple[object, ...]:
 # ---- which run is missing --------------------------------------------------------------------------------------------
 
 
-def missing_runs(policy: Policy, *, start: bool, scores: int, fresh: int, freedom: int, confirming: bool) -> int:
-    """How many runs of the champion have to be made before anything is judged.
+class Incumbent(NamedTuple):
+    """The champion, by its scores."""
+
+    selecting: Sequence[float]
+    """Of the runs that made it win: lower than others by choice, so they say nothing of the noise."""
+    fresh: Sequence[float]
+    """Of its other runs, oldest first."""
+    canaries: int
+    """How many of the fresh ones, the newest, are canaries."""
+    others: Sequence[Sequence[float]]
+    """Fresh runs of each earlier champion."""
+    canaries_asked: int
+    """In the whole campaign."""
+
+    @property
+    def scores(self) -> list[float]:
+        return [*self.selecting, *self.fresh]
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of what is known of the noise."""
+        return sum(len(group) - 1 for group in (self.fresh, *self.others) if group)
+
+
+class Need(StrEnum):
+    """What has to happen before anything is judged."""
+
+    REPEAT = "repeat"
+    """The champion has too few runs to be compared with."""
+    CANARY = "canary"
+    """It is time to see whether the machine still is what it was."""
+    ANEW = "anew"
+    """It is not: no score of before compares with one of now."""
+
+
+class Missing(NamedTuple):
+    need: Need
+    runs: int
+    drift: "Drift | None" = None
+
+
+def find_missing(policy: Policy, champion: Incumbent, *, judged: int, confirming: bool) -> Missing | None:
+    """What has to be run before anything is judged, if so.
 
     Args:
         policy: the campaign's.
-        start: whether nothing made it champion but its place: the start, or a commit by hand.
-        scores: runs of it, those that made it win included.
-        fresh: of them, the others.
-        freedom: degrees of freedom of what is known of the noise.
-        confirming: whether a candidate is about to be run again.
+        champion: of which there is one run at least under a rule that knows no noise.
+        judged: verdicts so far.
+        confirming: whether the candidate that waits has been run again.
     """
     if not make_rule(policy.rule, policy.parameters).needs_noise:
-        return max(0, 1 - scores)
-    if freedom < policy.noise_runs - 1:
+        return None if champion.scores else Missing(Need.REPEAT, 1)
+    drift = find_drift(champion.fresh, champion.canaries, champion.others)
+    if drift is not None and drift.confirmed:
+        return Missing(Need.ANEW, policy.noise_runs, drift)
+    if repeats := missing_repeats(policy, champion, confirming=confirming):
+        return Missing(Need.REPEAT, repeats)
+    if drift is not None or judged // policy.canary_every > champion.canaries_asked:
+        return Missing(Need.CANARY, 1, drift)
+    return None
+
+
+def missing_repeats(policy: Policy, champion: Incumbent, *, confirming: bool) -> int:
+    """How many runs the champion is short of."""
+    scores, fresh = len(champion.scores), len(champion.fresh)
+    if champion.freedom < policy.noise_runs - 1:
         # Not yet known what one run is off by: all of it from this champion.
         return max(1, policy.noise_runs - fresh)
-    if start:
+    if not champion.selecting:  # the start, or a commit by hand
         return max(0, min(policy.champion_runs, policy.noise_runs) - scores)
     if not fresh:
         return 1

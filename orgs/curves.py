@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ledger.rules import RULES, mean
+from ledger.noise import mean
+from ledger.rules import RULES
 from orgs.simulate import Night, Simulation
 from orgs.trials import (
     EFFECTS,

@@ -11,6 +11,9 @@ from ledger.noise import pool
 from ledger.rules import RULES, Step, make_rule
 from ledger.verdict import (
     Evidence,
+    Incumbent,
+    Missing,
+    Need,
     allowance,
     code_lines,
     comparable,
@@ -18,8 +21,8 @@ from ledger.verdict import (
     estimate,
     evident,
     find_drift,
+    find_missing,
     loss_of,
-    missing_runs,
     scores_of,
     simpler,
 )
@@ -173,20 +176,36 @@ def test_the_noise_is_pooled_over_programs() -> None:
         (False, 3, 1, 7, False, 0),
         (False, 3, 1, 7, True, 1),
         (False, 2, 0, 0, False, 8),  # of a night whose first runs were lost
-        (True, 9, 9, 3, False, 1),
     ],
 )
 def test_the_champion_is_run_as_often_as_the_policy_asks_for(
     start: bool, scores: int, fresh: int, freedom: int, confirming: bool, missing: int
 ) -> None:
-    found = missing_runs(POLICY, start=start, scores=scores, fresh=fresh, freedom=freedom, confirming=confirming)
-    assert found == missing
+    others = [[1.0 + 0.001 * n for n in range(freedom - max(fresh - 1, 0) + 1)]]
+    champion = Incumbent([1.0] * (0 if start else scores - fresh), START[:fresh], 0, others, 0)
+    assert champion.freedom == freedom
+    found = find_missing(POLICY, champion, judged=0, confirming=confirming)
+    assert found == (Missing(Need.REPEAT, missing) if missing else None)
 
 
 def test_a_rule_that_knows_no_noise_asks_for_one_run() -> None:
-    for scores, missing in ((0, 1), (1, 0)):
-        found = missing_runs(Policy(), start=True, scores=scores, fresh=scores, freedom=0, confirming=False)
-        assert found == missing
+    assert find_missing(Policy(), Incumbent([], [], 0, [], 0), judged=0, confirming=False) == Missing(Need.REPEAT, 1)
+    for champion in (Incumbent([], [1.0], 0, [], 0), Incumbent([1.0], [], 0, [], 0)):
+        assert find_missing(Policy(), champion, judged=1000, confirming=False) is None
+
+
+def test_a_canary_is_due_after_so_many_verdicts_and_again_when_it_is_off() -> None:
+    def need(judged: int, fresh: list[float], canaries: int, asked: int) -> Need | None:
+        found = find_missing(POLICY, Incumbent([], fresh, canaries, [], asked), judged=judged, confirming=False)
+        return found and found.need
+
+    assert need(19, START, 0, 0) is None
+    assert need(20, START, 0, 0) is Need.CANARY
+    assert need(20, [*START, 1.0], 1, 1) is None
+    assert need(40, [*START, 1.0], 1, 1) is Need.CANARY
+    assert need(20, [*START, 1.1], 1, 1) is Need.CANARY
+    assert need(20, [*START, 1.1, 1.1], 2, 2) is Need.ANEW
+    assert need(20, [*START, 1.1, 1.0], 2, 2) is None
 
 
 # ---- drift ---------------------------------------------------------------------------------------------------------------
