@@ -1,6 +1,8 @@
 """Where a campaign stands: the champion, all runs of it, what is known of the noise, and how much of the error budget is spent."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from ledger.rules import Step
@@ -17,7 +19,7 @@ from ledger.verdict import (
     loss_of,
     scores_of,
 )
-from records import Experiment, Measurement, Policy, State, Verdict
+from records import Experiment, Measurement, Policy, Verdict
 
 
 class Standing(NamedTuple):
@@ -93,7 +95,7 @@ class Court:
         self.ledger = ledger
         self.complaint = complaint
         self.policy = ledger.campaign().policy
-        self.past: dict[int, Experiment] = {}
+        self.past: dict[int, Reading] = {}
 
     def standing(self, like: Measurement | None = None) -> Standing | None:
         """The standing by those runs that compare with `like`, or with the champion's newest; None without a champion."""
@@ -101,51 +103,67 @@ class Court:
         if champion is None or champion.candidate is None:
             return None
         repeats = self.ledger.repeats()
-        rows = {row.id: row for row in self.rows([*repeats, *self.ledger.champions()])}
-        by_champion: dict[int, list[Experiment]] = {}
+        read = self.read([*repeats, *self.ledger.champions()])
+        history = {id: History(read[id]) for id in read if id not in repeats}
         for id, of in sorted(repeats.items()):
-            if id in rows:
-                by_champion.setdefault(of, []).append(rows[id])
-        mine = by_champion.get(champion.id, [])
+            if id in read and of in history:
+                history[of].repeats.append(read[id])
+        mine = history[champion.id]
         if like is None:
-            newest = [m for row in (champion, *mine) for m in self.good(row)]
+            newest = [*mine.champion.runs, *(m for repeat in mine.repeats for m in repeat.runs)]
             like = newest[-1] if newest else None
-        fresh = self.fresh(champion, mine, like)
-        own = {m.run_id for m in self.good(champion, like)} - {m.run_id for m in fresh}
-        canary_runs = {m.run_id for row in mine if row.hypothesis.category == Need.CANARY for m in row.measurements}
-        canaries = next((i for i, m in enumerate(reversed(fresh)) if m.run_id not in canary_runs), len(fresh))
-        earlier = [rows[id] for id in rows if id != champion.id and rows[id].lane != "repeat"]
-        others = [self.fresh(row, by_champion.get(row.id, []), like) for row in earlier]
-        verdicts = [row.verdict for row in rows.values() if row.verdict is not None and row.state == State.MERGED]
+        selecting, fresh = mine.split(like)
+        looks = {m.run_id for repeat in mine.repeats if repeat.is_canary for m in repeat.runs}
+        merged = [one.champion.row.verdict for one in history.values()]
         return Standing(
             policy=self.policy,
             champion=champion,
-            selecting=[m for m in champion.measurements if m.run_id in own],
+            selecting=selecting,
             fresh=fresh,
-            canaries=canaries,
-            others=[group for group in others if len(group) > 1],
-            open_repeats=sum(not row.state.final for row in mine),
-            asked=len(mine),
-            canaries_asked=sum(
-                row.hypothesis.category == Need.CANARY for rows_of in by_champion.values() for row in rows_of
-            ),
+            canaries=len(list(takewhile(lambda m: m.run_id in looks, reversed(fresh)))),
+            others=[one.split(like)[1] for one in history.values() if one is not mine],
+            open_repeats=sum(not repeat.row.state.final for repeat in mine.repeats),
+            asked=len(mine.repeats),
+            canaries_asked=sum(repeat.is_canary for one in history.values() for repeat in one.repeats),
             judged=self.ledger.spent().verdicts,
-            lost_bpb=sum(map(loss_of, verdicts)),
+            lost_bpb=sum(loss_of(verdict) for verdict in merged if verdict is not None),
         )
 
-    def rows(self, ids: Sequence[int]) -> list[Experiment]:
-        """These rows; of those that are over, as they were read the first time."""
-        found = {row.id: row for row in self.ledger.rows(id for id in ids if id not in self.past)}
-        self.past |= {id: row for id, row in found.items() if row.state.final}
-        return [(self.past | found)[id] for id in ids if id in self.past or id in found]
+    def read(self, ids: Sequence[int]) -> dict[int, "Reading"]:
+        """These rows, with the runs that count; of those that are over, as they were read the first time."""
+        found = {
+            row.id: Reading(row, [m for m in row.runs if self.complaint(m) is None])
+            for row in self.ledger.rows(id for id in ids if id not in self.past)
+        }
+        self.past |= {id: reading for id, reading in found.items() if reading.row.state.final}
+        known = self.past | found
+        return {id: known[id] for id in ids if id in known}
 
-    def good(self, row: Experiment, like: Measurement | None = None) -> list[Measurement]:
-        """Its runs that count, oldest first."""
-        return [m for m in row.runs if self.complaint(m) is None and (like is None or comparable(m, like))]
 
-    def fresh(self, champion: Experiment, repeats: Sequence[Experiment], like: Measurement | None) -> list[Measurement]:
-        """Runs of a champion that had no part in making it one, oldest first."""
-        selected = set(champion.verdict.candidate_runs) if champion.verdict else set()
-        selected |= {m.run_id for m in champion.runs} if champion.is_idea and not selected else set()
-        own = [m for m in self.good(champion, like) if m.run_id not in selected]
-        return own + [m for row in repeats for m in self.good(row, like)]
+class Reading(NamedTuple):
+    """A row, and those of its runs whose receipts are good, oldest first."""
+
+    row: Experiment
+    runs: list[Measurement]
+
+    @property
+    def is_canary(self) -> bool:
+        return self.row.hypothesis.category == Need.CANARY
+
+
+@dataclass
+class History:
+    """A champion and what was measured of it afterwards."""
+
+    champion: Reading
+    repeats: list[Reading] = field(default_factory=list)
+
+    def split(self, like: Measurement | None) -> tuple[list[Measurement], list[Measurement]]:
+        """Its runs that made it win, and the others, as far as they compare with `like`."""
+        row = self.champion.row
+        selected = set(row.verdict.candidate_runs) if row.verdict is not None else set()
+        if row.is_idea and not selected:  # merged by a version whose verdicts named no runs
+            selected = {m.run_id for m in self.champion.runs}
+        runs = [*self.champion.runs, *(m for repeat in self.repeats for m in repeat.runs)]
+        compared = [m for m in runs if like is None or comparable(m, like)]
+        return [m for m in compared if m.run_id in selected], [m for m in compared if m.run_id not in selected]
