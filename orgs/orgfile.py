@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from records import BadInput
 from sandbox.device import Device
 from sandbox.engines import Engine
-from sandbox.profile import Limits
+from sandbox.profile import STOLEN_CPU, Limits
 from sandbox.ready import ready_engine
 from sandbox.score import Rigour
 
@@ -90,8 +90,11 @@ class SandboxSettings(Section):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory of a candidate, swap included; the sandbox's default when absent."""
 
+    stolen_cpu: Annotated[float, Field(gt=0, le=1)] = STOLEN_CPU
+    """Share of its CPU time that others may take from a run on the CPU before it is void and repeated; 1 lets everything pass."""
+
     def limits(self) -> Limits:
-        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb)
+        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb, stolen_cpu=self.stolen_cpu)
 
     def ready_engine(self, device: Device, state_dir: Path) -> Engine:
         """See sandbox.ready."""
