@@ -395,9 +395,7 @@ def replay(
         if hashlib.sha256(candidate.source.encode()).hexdigest() != receipt.hashes.source:
             raise BadInput(f"#{experiment}: the ledger's source is not the one of the receipt")
         with err.status("checking the sandbox"):
-            conditions = Conditions.of(
-                receipt, lab, engine=engine, image=image, runtime=runtime, stolen_cpu=stolen_cpu
-            )
+            conditions = Conditions.of(receipt, lab, engine=engine, image=image, runtime=runtime, stolen_cpu=stolen_cpu)
         if (changed := conditions.differences(receipt)) and not anyway:
             raise BadInput(f"not as it was: {', '.join(changed)}; --anyway replays all the same")
         repeats = again(
@@ -660,9 +658,7 @@ def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: 
     if champion is None or champion.score is None or champion.candidate is None:
         raise BadInput(f"campaign {ledger.name} has no champion yet: nothing to compare")
     with err.status("checking the sandbox"):
-        conditions = Conditions.of(
-            champion.score, lab, engine=None, image=None, runtime=None, stolen_cpu=stolen_cpu
-        )
+        conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None, stolen_cpu=stolen_cpu)
     sources = {"start": branch.source(snapshot.campaign.base), "champion": champion.candidate.source}
     jobs = [(name, source, secrets.randbelow(2**31)) for _ in range(runs) for name, source in sources.items()]
     measured = again(leases, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))

@@ -119,6 +119,18 @@ class Merge(Section):
     rule: Literal["keep-if-lower"] = "keep-if-lower"
 
 
+class EarlyStopping(Section):
+    """When to end a run that cannot come to anything; see orgs/hopeless.py."""
+
+    enabled: bool = False
+    after: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the budget before which no run is ended."""
+    margin: Annotated[float, Field(ge=1)] = 6.0
+    """Spreads of the champion's runs that a loss must lie above the highest of them."""
+    control: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of those runs that are allowed to finish all the same, so that it shows how many were worth it."""
+
+
 class OrgFile(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
@@ -131,6 +143,7 @@ class OrgFile(Section):
     sandbox: SandboxSettings = SandboxSettings()
     audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
+    early_stop: EarlyStopping = EarlyStopping()
 
     @classmethod
     def load(cls, path: Path, lab: Path) -> "OrgFile":

@@ -123,9 +123,7 @@ class Limits:
     """Share of its CPU time that others may take from a run on the CPU; beyond that the run is void."""
 
     @classmethod
-    def of(
-        cls, cpus: float | None = None, memory_gb: float | None = None, stolen_cpu: float = STOLEN_CPU
-    ) -> "Limits":
+    def of(cls, cpus: float | None = None, memory_gb: float | None = None, stolen_cpu: float = STOLEN_CPU) -> "Limits":
         """All CPUs and half of the machine's memory, unless said otherwise."""
         memory_bytes = psutil.virtual_memory().total // 2 if memory_gb is None else int(memory_gb * 2**30)
         return cls(cpus or len(os.sched_getaffinity(0)), memory_bytes, stolen_cpu=stolen_cpu)

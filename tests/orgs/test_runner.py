@@ -31,7 +31,9 @@ from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
 from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
 
-LIMITS = Limits(cpus=1, memory_bytes=512 * 2**20, tmp_bytes=2**20, shm_bytes=2**20, out_bytes=2**20, gpu_empty_s=0.0, stolen_cpu=1.0)
+LIMITS = Limits(
+    cpus=1, memory_bytes=512 * 2**20, tmp_bytes=2**20, shm_bytes=2**20, out_bytes=2**20, gpu_empty_s=0.0, stolen_cpu=1.0
+)
 
 
 @pytest.fixture

@@ -87,7 +87,13 @@ def measurer(engine: Engine, dataset: Dataset, state_dir: Path) -> Measure:
     ) -> Measurement:
         mebibyte = 2**20
         given = {"cpus": 2, "memory_bytes": 1024 * mebibyte, "pids": 64, "grace_s": 10.0, "startup_s": 60.0}
-        given |= {"stolen_cpu": 1.0, "tmp_bytes": 64 * mebibyte, "shm_bytes": 16 * mebibyte, "out_bytes": 16 * mebibyte, **(limits or {})}
+        given |= {
+            "stolen_cpu": 1.0,
+            "tmp_bytes": 64 * mebibyte,
+            "shm_bytes": 16 * mebibyte,
+            "out_bytes": 16 * mebibyte,
+            **(limits or {}),
+        }
         arguments: dict[str, object] = {"budget_s": budget_s, "seed": 3, "limits": Limits(**given)}  # type: ignore[arg-type]
         arguments |= {"device": find_device("cpu"), **options}
         return measure(source, dataset, engine, state_dir=state_dir, **arguments)  # type: ignore[arg-type]
