@@ -93,7 +93,7 @@ OUTPUT_BYTES_S = 8 * 2**20
 """Of stdout and stderr together; who prints more waits. A training script prints kilobytes."""
 
 STOLEN_CPU = 0.25
-"""See docs/design-notes.md: 0.01 on a quiet machine, 0.5 beside a busy loop on every CPU."""
+"""Measured on two CPUs: 0.00 when nobody else works, 0.33 and more beside one busy loop (docs/design-notes.md, "Void runs")."""
 
 UNBOUNDED = 2**40
 """In place of a bound that was taken away, where an engine must be given one."""
