@@ -448,15 +448,16 @@ def unigram_bpb(rows: Rows, tokens: Sequence[bytes]) -> float:
 
 
 def report(step: int, tokens: int, loss: float) -> None:
-    """Say how far training is: steps and tokens done, and the last loss in nats. The host shows it and believes nothing."""
+    """Say how far training is: steps and tokens done, and the last loss in nats. The host shows it and believes nothing;
+    a loss that is not finite, or far above the champion's, may end the run (early_stop in the org file)."""
     clock = _running_clock()
     _run.step, _run.tokens = step, tokens
-    if _run.gate is None or not math.isfinite(loss):
+    if _run.gate is None:
         return
     pause_s = max(0.25, clock.budget_s / 5000)  # the host ends runs that send over 10,000 lines
     if clock.elapsed_s - _run.last_report >= pause_s:
         _run.last_report = clock.elapsed_s
-        _run.gate.send(type="progress", step=step, tokens=tokens, loss=float(loss))
+        _run.gate.send(type="progress", step=step, tokens=tokens, loss=float(loss) if math.isfinite(loss) else None)
 
 
 def submit(model: torch.nn.Module, *, depth: int = 0, flops_per_token: float = 0.0) -> None:

@@ -4,9 +4,10 @@ Data flows one way: org file → hypothesis → candidate → measurement → ve
 models below. This module imports nothing of the project, so that every room may import it.
 """
 
+import math
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,11 @@ class HostFault(Refusal):
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def later(*, default: Any = None) -> Any:
+    """A field that a signed record did not have at first: left out while it says nothing, so that older signatures hold."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 # ---- what a planner writes -------------------------------------------------------------------------------------------
@@ -117,14 +123,21 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     NO_SUBMIT = "no_submit"
     INVALID = "invalid"
+    HOPELESS = "hopeless"
     ENGINE_LOST = "engine_lost"
     GPU_DIRTY = "gpu_dirty"
+    DISTURBED = "disturbed"
     HOST_ERROR = "host_error"
 
     @property
     def ours(self) -> bool:
         """True when the host is to blame: the run is repeated and never counted against the idea."""
-        return self in (FailureKind.ENGINE_LOST, FailureKind.GPU_DIRTY, FailureKind.HOST_ERROR)
+        return self in (
+            FailureKind.ENGINE_LOST,
+            FailureKind.GPU_DIRTY,
+            FailureKind.DISTURBED,
+            FailureKind.HOST_ERROR,
+        )
 
 
 class Failure(Record):
@@ -149,9 +162,25 @@ class Progress(Record):
 
     step: int
     tokens: int
-    loss: float
+    loss: float | None
+    """In nats; None when it is not finite."""
     elapsed_s: float
     """Seconds since `go`, by the host's clock."""
+
+    @property
+    def nats(self) -> float:
+        """The loss as a number."""
+        return math.nan if self.loss is None else self.loss
+
+
+class CurvePoint(Record):
+    """One point of the loss curve that a candidate reported: telemetry, never evidence."""
+
+    elapsed_s: float
+    """Seconds since `go`, by the host's clock."""
+    tokens: int
+    loss: float | None
+    """In nats; None when it was not finite."""
 
 
 class Audit(Record):
@@ -192,6 +221,10 @@ class GpuReading(Record):
     most_temperature_c: int | None
     slowed_by: list[str]
     """Reasons for clocks below the maximum that were active at some look, such as `sw_power_cap`."""
+    slowed_share: float | None = later()
+    """Share of the budget in which heat or a failing power supply held the clocks down (sandbox/watch.py)."""
+    others: list[str] = later(default=[])
+    """Processes on it that were not the run's, as `name (pid)`."""
 
 
 class Measurement(Record):
@@ -236,6 +269,12 @@ class Measurement(Record):
     """`cpu`, or the UUID of the GPU."""
     device_name: str = ""
     gpu: GpuReading | None = None
+    stolen_cpu: float | None = later()
+    """Share of the CPU time of its budget that others took while it wanted it (sandbox/contention.py)."""
+    curve: list[CurvePoint] = later(default=[])
+    """Its loss while it trained, as reported by the candidate: at most 32 points. Telemetry, never evidence."""
+    flagged: str | None = later()
+    """Why it would have been stopped early, of a run that was allowed to finish all the same (orgs/hopeless.py)."""
     cpus: float | None = None
     """That the candidate might use."""
     memory_limit_mb: float | None = None

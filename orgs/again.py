@@ -30,7 +30,14 @@ class Conditions:
 
     @classmethod
     def of(
-        cls, receipt: Measurement, lab: Lab, *, engine: str | None, image: str | None, runtime: str | None
+        cls,
+        receipt: Measurement,
+        lab: Lab,
+        *,
+        engine: str | None,
+        image: str | None,
+        runtime: str | None,
+        stolen_cpu: float,
     ) -> "Conditions":
         """Find them.
 
@@ -40,6 +47,7 @@ class Conditions:
             engine: in place of the receipt's.
             image: as in sandbox.ready.
             runtime: as in sandbox.ready.
+            stolen_cpu: share of its CPU time that others may take.
 
         Raises:
             MissingComponent: the dataset, the device or the engine is not here.
@@ -54,7 +62,7 @@ class Conditions:
         )
         sweep([found], lab.state)
         memory_gb = None if receipt.memory_limit_mb is None else receipt.memory_limit_mb / 1024
-        return cls(lab, dataset, device, found, Limits.of(receipt.cpus, memory_gb), receipt.budget_s)
+        return cls(lab, dataset, device, found, Limits.of(receipt.cpus, memory_gb, stolen_cpu), receipt.budget_s)
 
     def differences(self, receipt: Measurement) -> list[str]:
         """What is not as it was, in words."""

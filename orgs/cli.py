@@ -62,7 +62,7 @@ from sandbox.device import Device, find_device
 from sandbox.engines import Engine
 from sandbox.failure import Faulted
 from sandbox.measure import measure, preview
-from sandbox.profile import Limits
+from sandbox.profile import STOLEN_CPU, Limits
 from sandbox.ready import ready_engine
 from sandbox.receipt import KEY, Key, read_receipt
 from sandbox.sweep import sweep
@@ -112,6 +112,9 @@ RuntimeOption = Annotated[
     str | None, typer.Option(help="Docker runtime, such as runsc (gVisor).", show_default="the daemon's default")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or the UUID of a GPU.")]
+StolenOption = Annotated[
+    float, typer.Option(help="Share of its CPU time that others may take from a run on the CPU.", min=0.0, max=1.0)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -135,6 +138,7 @@ def run(
     device: DeviceOption = "auto",
     cpus: Annotated[float | None, typer.Option(help="CPUs of the candidate.", show_default="all", min=0.1)] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of the candidate.", min=0.1)] = None,
+    stolen_cpu: StolenOption = STOLEN_CPU,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="drawn afresh")] = None,
     full_audit: Annotated[
         bool, typer.Option("--full-audit", help="Audit as a merge requires: several passes over the split.")
@@ -157,7 +161,7 @@ def run(
             status.update(phase)
 
         def on_progress(progress: Progress) -> None:
-            status.update(f"{phase} {progress.elapsed_s:.0f} s, step {progress.step}, loss {progress.loss:.3f}")
+            status.update(f"{phase} {progress.elapsed_s:.0f} s, step {progress.step}, loss {progress.nats:.3f}")
 
         measurement = measure(
             text,
@@ -166,7 +170,7 @@ def run(
             budget_s=budget_s or data.budget_s,
             seed=secrets.randbelow(2**31) if seed is None else seed,
             device=target,
-            limits=Limits.of(cpus=cpus, memory_gb=memory_gb),
+            limits=Limits.of(cpus=cpus, memory_gb=memory_gb, stolen_cpu=stolen_cpu),
             full_audit=lambda _: full_audit,
             run_id=f"run-{secrets.token_hex(6)}",
             state_dir=lab.state,
@@ -372,6 +376,7 @@ def replay(
     engine: Annotated[str | None, typer.Option(help="Container engine.", show_default="that of the receipt")] = None,
     image: ImageOption = None,
     runtime: RuntimeOption = None,
+    stolen_cpu: StolenOption = STOLEN_CPU,
     campaign: CampaignOption = None,
     as_json: JsonOption = False,
     redis: RedisOption = None,
@@ -389,7 +394,7 @@ def replay(
         if hashlib.sha256(candidate.source.encode()).hexdigest() != receipt.hashes.source:
             raise BadInput(f"#{experiment}: the ledger's source is not the one of the receipt")
         with err.status("checking the sandbox"):
-            conditions = Conditions.of(receipt, lab, engine=engine, image=image, runtime=runtime)
+            conditions = Conditions.of(receipt, lab, engine=engine, image=image, runtime=runtime, stolen_cpu=stolen_cpu)
         if (changed := conditions.differences(receipt)) and not anyway:
             raise BadInput(f"not as it was: {', '.join(changed)}; --anyway replays all the same")
         repeats = again(
@@ -579,6 +584,7 @@ def report(
         bool, typer.Option("--test", help="Also measure start and champion on the sealed test split, with fresh seeds.")
     ] = False,
     runs: Annotated[int, typer.Option(help="Runs of each, with --test.", min=1)] = 2,
+    stolen_cpu: StolenOption = STOLEN_CPU,
     campaign: CampaignOption = None,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
@@ -596,7 +602,7 @@ def report(
     out.print(Text(f"plot: {path}"))
     if test:
         with bench_of(lab, redis, campaign) as (ledger, leases):
-            out.print(headline(lab, ledger, leases, snapshot, runs))
+            out.print(headline(lab, ledger, leases, snapshot, runs, stolen_cpu))
 
 
 @app.command(epilog="Example: autoresearch-org simulate --effects null --tails t5 --nights 2000")
@@ -659,13 +665,13 @@ def simulate(
             err.print(Text(f"plot: {path}"))
 
 
-def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int) -> Table:
+def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int, stolen_cpu: float) -> Table:
     """Champion against start on text that no decision has seen. Each look at it is an event of the ledger."""
     champion, branch = snapshot.champion, Champion(lab.root, ledger.name)
     if champion is None or champion.score is None or champion.candidate is None:
         raise BadInput(f"campaign {ledger.name} has no champion yet: nothing to compare")
     with err.status("checking the sandbox"):
-        conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None)
+        conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None, stolen_cpu=stolen_cpu)
     sources = {"start": branch.source(snapshot.campaign.base), "champion": champion.candidate.source}
     jobs = [(name, source, secrets.randbelow(2**31)) for _ in range(runs) for name, source in sources.items()]
     measured = again(leases, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))

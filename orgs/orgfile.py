@@ -15,7 +15,7 @@ from ledger.rules import make_rule
 from records import BadInput, Policy
 from sandbox.device import Device
 from sandbox.engines import Engine
-from sandbox.profile import Limits
+from sandbox.profile import STOLEN_CPU, Limits
 from sandbox.ready import ready_engine
 from sandbox.score import Rigour
 
@@ -91,8 +91,11 @@ class SandboxSettings(Section):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory of a candidate, swap included; the sandbox's default when absent."""
 
+    stolen_cpu: Annotated[float, Field(gt=0, le=1)] = STOLEN_CPU
+    """Share of its CPU time that others may take from a run on the CPU before it is void and repeated; 1 lets everything pass."""
+
     def limits(self) -> Limits:
-        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb)
+        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb, stolen_cpu=self.stolen_cpu)
 
     def ready_engine(self, device: Device, state_dir: Path) -> Engine:
         """See sandbox.ready."""
@@ -143,6 +146,18 @@ class Merge(Section):
         return self
 
 
+class EarlyStopping(Section):
+    """When to end a run that cannot come to anything; see orgs/hopeless.py."""
+
+    enabled: bool = False
+    after: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the budget before which no run is ended."""
+    margin: Annotated[float, Field(ge=1)] = 6.0
+    """Spreads of the champion's runs that a loss must lie above the highest of them."""
+    control: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of those runs that are allowed to finish all the same, so that it shows how many were worth it."""
+
+
 class OrgFile(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
@@ -155,6 +170,7 @@ class OrgFile(Section):
     sandbox: SandboxSettings = SandboxSettings()
     audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
+    early_stop: EarlyStopping = EarlyStopping()
 
     @classmethod
     def load(cls, path: Path, lab: Path) -> "OrgFile":

@@ -13,13 +13,15 @@ from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
 from ledger.standing import Court
-from records import Experiment, FailureKind, Measurement, Progress
+from orgs.hopeless import Band, hopeless
+from orgs.orgfile import EarlyStopping
+from records import Experiment, FailureKind, Measurement, Progress, State
 from sandbox.dataset import Dataset
 from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.gpu import GpuDirty, in_use, read_states
 from sandbox.kernels import compile_kernels
-from sandbox.measure import measure
+from sandbox.measure import EarlyStop, measure
 from sandbox.profile import Limits
 from sandbox.score import Rigour
 
@@ -46,6 +48,7 @@ class Runner:
         budget_s: seconds of training.
         state_dir: where run directories are made.
         ledger_weakness: stamped on every receipt: how the ledger's Redis could lose it, if that was allowed.
+        early_stop: when to end a run that cannot come to anything.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Runner:
         budget_s: float,
         state_dir: Path,
         ledger_weakness: str | None = None,
+        early_stop: EarlyStopping = EarlyStopping(),  # noqa: B008 (frozen)
     ):
         self.ledger = ledger
         self.champion = champion
@@ -77,6 +81,7 @@ class Runner:
         self.budget_s = budget_s
         self.state_dir = state_dir
         self.ledger_weakness = ledger_weakness
+        self.early_stop = early_stop
         self.compiled: dict[str, Path | None] = {}
         """Kernels of the champion at a commit."""
 
@@ -140,7 +145,7 @@ class Runner:
         def on_progress(progress: Progress) -> None:
             self.ledger.progress(experiment.id, self.keeper.lease, phase, progress)
 
-        standing = self.court.standing()
+        champion, standing = self.ledger.champion_score(), self.court.standing()
 
         def full_audit(claimed_bpb: float) -> bool:
             if not experiment.is_idea or standing is None or not standing.scores:
@@ -155,16 +160,30 @@ class Runner:
             budget_s=self.budget_s,
             seed=secrets.randbelow(2**31),
             device=self.device,
-            limits=bounded(self.limits, self.ledger.champion_score()),
+            limits=bounded(self.limits, champion),
             rigour=self.rigour,
             kernels=kernels,
             ledger_weakness=self.ledger_weakness,
             full_audit=full_audit,
+            early_stop=self.early_stop_of(experiment, champion),
             run_id=f"{experiment.campaign}-{experiment.id}-{secrets.token_hex(4)}",
             state_dir=self.state_dir,
             on_phase=on_phase,
             on_progress=on_progress,
             cancel=self.keeper.lost,
+        )
+
+    def early_stop_of(self, experiment: Experiment, champion: list[Measurement]) -> EarlyStop | None:
+        """When to end a run of this experiment: never one of a champion, since those say how far apart two runs may lie."""
+        settings, budget_s = self.early_stop, self.budget_s
+        if not settings.enabled or not experiment.is_idea:
+            return None
+        start = self.champion.landed_source_sha256(self.ledger.campaign().base)
+        merged = [m for e in self.ledger.experiments(states=[State.MERGED]) for m in e.measurements]
+        band = Band.of(champion, [m for m in merged if m.hashes.source == start], settings.after * budget_s)
+        after, margin = settings.after, settings.margin
+        return EarlyStop(
+            lambda reports: hopeless(band, reports, budget_s=budget_s, after=after, margin=margin), settings.control
         )
 
 

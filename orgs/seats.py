@@ -159,6 +159,7 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
         site.budget_s,
         site.lab.state,
         site.ledger_weakness,
+        site.org.early_stop,
     )
 
 

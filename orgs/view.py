@@ -168,7 +168,7 @@ def now_line(snapshot: Snapshot, running: Running) -> RenderableType:
         cells += [
             ProgressBar(total=snapshot.campaign.budget_s, completed=done, width=24),
             Text(
-                f"{done:.0f}/{snapshot.campaign.budget_s:.0f} s  step {running.progress.step}  loss {running.progress.loss:.3f}"
+                f"{done:.0f}/{snapshot.campaign.budget_s:.0f} s  step {running.progress.step}  loss {running.progress.nats:.3f}"
             ),
         ]
     row.add_row(*cells)

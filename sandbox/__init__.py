@@ -12,6 +12,7 @@ Knows no org, no agent and no ledger. Reading order:
     score.py      a second, fresh container scores the weights (inside/score.py runs there)
     failure.py    the ways in which all this can end without a score, and how each is recognised
     oversee.py    watches over a container while it trains or scores
+    watch.py      watches the machine meanwhile: alone, at full speed? contention.py: what others took of the CPU
     measure.py    the story: train, collect, score
     sweep.py      finds and removes what a host process that died left behind
     ready.py      an engine that a candidate may be given to:

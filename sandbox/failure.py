@@ -2,11 +2,13 @@
 
 The first question is always whose fault it was. What a candidate causes counts against its idea; what the machine causes
 is repeated. In doubt it is the candidate's, or a candidate could have itself re-run by imitating a broken host. So every
-kind that is ours (`engine_lost`, `gpu_dirty`, `host_error`) is raised by the host's own calls, never read from a log.
+kind that is ours (`engine_lost`, `gpu_dirty`, `disturbed`, `host_error`) is raised by the host's own calls, never read from a log.
+`disturbed` goes before whatever the candidate came to, since it may be why; what counts for it no candidate can bring about (watch.py).
 
 Among the candidate's own, the host's evidence goes before the candidate's words:
 
-    the host ended it               `timeout` at a deadline, `invalid` for a breach of the gate or for unusable files
+    the host ended it               `timeout` at a deadline, `invalid` for a breach of the gate or for unusable files,
+                                    `hopeless` for what it reported itself (off unless the org file says otherwise)
     the kernel killed for memory    `oom`, even if only a child died and the rest then fell over
     it ended by itself, non-zero    `oom` if its last words are an allocator's, else `crash` with its last line
     it ended by itself, zero        `no_submit`

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 LINE_BYTES = 4096
 MESSAGES = 10_000
-Count = Annotated[int, Field(ge=0, le=2**53)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class GateError(Exception):
@@ -37,7 +37,8 @@ class Report(Message):
     type: Literal["progress"]
     step: Count
     tokens: Count
-    loss: float
+    loss: float | None
+    """None when it is not finite."""
 
 
 class Submit(Message):

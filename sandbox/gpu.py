@@ -1,13 +1,12 @@
 """The state of a GPU: what runs on it, what it holds, how fast it may go. And that a run leaves it as it was."""
 
-import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from records import GpuReading, HostFault
+from records import HostFault
 from sandbox.device import Device, nvidia_smi
 
 MEBIBYTE = 2**20
@@ -111,48 +110,6 @@ def _integer(gpu: ElementTree.Element, path: str) -> int | None:
 def _mebibytes(gpu: ElementTree.Element, path: str) -> int | None:
     number = _number(gpu, path)
     return None if number is None else int(number) * MEBIBYTE
-
-
-# ---- while a candidate trains ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def watched(device: Device, every_s: float) -> Iterator[list[GpuState]]:
-    """The list fills with a look at the GPU every so often, from the side, until the block ends. Nothing for a CPU."""
-    looks: list[GpuState] = []
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(every_s):
-            looks.extend(state for state in read_states() if state.uuid == device.id)
-
-    watcher = threading.Thread(target=look, name="gpu-watch", daemon=True)
-    if device.gpu is not None:
-        watcher.start()
-    try:
-        yield looks
-    finally:
-        over.set()
-        if device.gpu is not None:
-            watcher.join()
-
-
-def summarise(looks: Sequence[GpuState]) -> GpuReading | None:
-    """The extremes; None without a look."""
-    if not looks:
-        return None
-    one = looks[0]
-    return GpuReading(
-        uuid=one.uuid,
-        name=one.name,
-        driver=one.driver,
-        least_sm_clock_mhz=min((clock for look in looks if (clock := look.sm_clock_mhz) is not None), default=None),
-        max_sm_clock_mhz=one.max_sm_clock_mhz,
-        most_power_w=max((power for look in looks if (power := look.power_w) is not None), default=None),
-        power_limit_w=one.power_limit_w,
-        most_temperature_c=max((heat for look in looks if (heat := look.temperature_c) is not None), default=None),
-        slowed_by=sorted({reason for look in looks for reason in look.slowed_by}),
-    )
 
 
 # ---- left as it was --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,14 +15,25 @@ from typing import NamedTuple
 
 import failpoint
 from data.files import hash_file
-from records import SOURCE_LIMIT_BYTES, Audit, Failure, FailureKind, GpuReading, Hashes, Measurement, Progress, Refusal
+from records import (
+    SOURCE_LIMIT_BYTES,
+    Audit,
+    CurvePoint,
+    Failure,
+    FailureKind,
+    GpuReading,
+    Hashes,
+    Measurement,
+    Progress,
+    Refusal,
+)
 from sandbox.audit import Text, total
 from sandbox.dataset import Dataset, Rows
 from sandbox.device import Device
 from sandbox.engines import Container, Engine
 from sandbox.failure import LOG_CHARS, Ending, EngineLost, Faulted, clean, fail
 from sandbox.gate import Gate
-from sandbox.gpu import GpuDirty, left_empty, summarise, watched
+from sandbox.gpu import GpuDirty, left_empty
 from sandbox.launch import launched, with_outbox
 from sandbox.outbox import Outbox
 from sandbox.oversee import Timing, Training
@@ -31,6 +42,7 @@ from sandbox.receipt import Key
 from sandbox.respondent import Respondent
 from sandbox.rundir import readable_folder, run_directory, write_readable
 from sandbox.score import INSIDE, Caught, Exam, Rigour, Score, batch_rows, scorer_sha256
+from sandbox.watch import Disturbed, Watch, complaint
 from sandbox.weights import count_parameters
 
 PREPARE = Path(__file__).parents[1] / "prepare.py"
@@ -41,8 +53,16 @@ KERNELS_BYTES = 512 * 2**20
 PREVIEW_NATS = 0.01
 MTIME_S = 1.0
 """How exactly every engine knows when a file was written."""
-LOOKS = 4
-"""At the GPU, while a candidate trains."""
+CURVE_POINTS = 32
+
+
+class EarlyStop(NamedTuple):
+    """When to end a run that cannot come to anything, and how often not to, so that it is known how often that is wrong."""
+
+    why: Callable[[Sequence[Progress]], str | None]
+    """Told all that a candidate has reported, oldest first, says why it is hopeless; None while it is not."""
+    control: float
+    """Share of the runs to be stopped that are allowed to finish. Whether one is, nobody knows before."""
 
 
 @dataclass
@@ -53,6 +73,8 @@ class Notes:
     kernels_sha256: str | None = None
     training: Ending | None = None
     gpu: GpuReading | None = None
+    stolen_cpu: float | None = None
+    flagged: str | None = None
     scoring: Ending | None = None
     score_s: float | None = None
     claim_s: float | None = None
@@ -74,6 +96,7 @@ def measure(
     kernels: Path | None = None,
     ledger_weakness: str | None = None,
     full_audit: Callable[[float], bool] = lambda _: False,
+    early_stop: EarlyStop | None = None,
     unseal: Callable[[str], None] | None = None,
     run_id: str | None = None,
     state_dir: Path,
@@ -95,6 +118,7 @@ def measure(
         kernels: what was compiled beforehand (see sandbox/kernels.py).
         ledger_weakness: for the receipt: how the ledger that it goes to could lose it.
         full_audit: told the bits per byte that were claimed, says whether to audit as a merge requires.
+        early_stop: when to end it before its time; never when None.
         unseal: score on the sealed test split instead, after telling this so (see Dataset.unsealed).
         run_id: names the run's directory and containers; drawn when None.
         state_dir: the lab's state directory.
@@ -113,13 +137,15 @@ def measure(
     failure: Failure | None = None
     failpoint.reach("measure.begun")
     try:
-        job.run(notes, full_audit, unseal, on_phase, on_progress)
+        job.run(notes, full_audit, early_stop, unseal, on_phase, on_progress)
     except Faulted as fault:
         failure = fault.failure
     except EngineLost as error:
         failure = fail(FailureKind.ENGINE_LOST, str(error))
     except GpuDirty as error:
         failure = fail(FailureKind.GPU_DIRTY, str(error))
+    except Disturbed as error:
+        failure = fail(FailureKind.DISTURBED, str(error))
     except (Refusal, OSError) as error:
         failure = fail(FailureKind.HOST_ERROR, str(error))
     ending = notes.scoring or notes.training
@@ -150,6 +176,9 @@ def measure(
         device=device.id,
         device_name=device.name,
         gpu=notes.gpu,
+        stolen_cpu=notes.stolen_cpu,
+        curve=thinned(notes.timing.reports),
+        flagged=notes.flagged,
         cpus=job.limits.cpus,
         memory_limit_mb=_mebibytes(job.limits.memory_bytes),
         exit_code=None if ending is None else ending.exit_code,
@@ -242,6 +271,7 @@ class Job:
         self,
         notes: Notes,
         full_audit: Callable[[float], bool],
+        early_stop: EarlyStop | None,
         unseal: Callable[[str], None] | None,
         on_phase: Callable[[str], None],
         on_progress: Callable[[Progress], None],
@@ -252,7 +282,7 @@ class Job:
             )
         with run_directory(self.state_dir, self.run_id) as folder:
             on_phase("starting")
-            self.train(folder, notes, on_phase, on_progress)
+            self.train(folder, notes, early_stop, on_phase, on_progress)
             notes.parameters = count_parameters(folder / "weights" / WEIGHTS)
             on_phase("scoring")
             rows = self.dataset.rows("val") if unseal is None else self.dataset.unsealed(unseal)
@@ -270,7 +300,12 @@ class Job:
     # ---- training ----------------------------------------------------------------------------------------------------
 
     def train(
-        self, folder: Path, notes: Notes, on_phase: Callable[[str], None], on_progress: Callable[[Progress], None]
+        self,
+        folder: Path,
+        notes: Notes,
+        early_stop: EarlyStop | None,
+        on_phase: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
     ) -> None:
         """Train in a container; the weights are then in `folder`/weights."""
         weights = readable_folder(folder / "weights")
@@ -285,9 +320,12 @@ class Job:
                 failpoint.reach("measure.ready")
                 on_phase("training")
                 staged.rename(place.data / "train.bin")
-                with watched(self.device, self.budget_s / LOOKS) as looks:
-                    training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress)
-                notes.gpu = summarise(looks)
+
+                def on_report(reports: Sequence[Progress]) -> None:
+                    self.stop_early(early_stop, reports, notes)
+
+                with self.undisturbed(place, training.container, notes):
+                    training.await_weights(self.budget_s, self.limits.grace_s, self.data_seed, on_progress, on_report)
             failpoint.reach("measure.trained")
             written = place.outbox.collect(WEIGHTS, weights / WEIGHTS, self.limits.out_bytes)
         assert notes.timing.go is not None, "weights were waited for"
@@ -340,6 +378,41 @@ class Job:
             finally:
                 container.kill()
                 notes.training = container.ending()
+
+    @contextmanager
+    def undisturbed(self, place: Workplace, container: Container, notes: Notes) -> Iterator[None]:
+        """The candidate trains in the block, alone and at full speed.
+
+        Raises:
+            Disturbed: it was not so; also when the candidate failed meanwhile, since that may be why.
+        """
+        watch = Watch(self.device, container, place.profile.cpuset or (), self.budget_s)
+        fault: Faulted | None = None
+        try:
+            yield
+        except Faulted as ended:
+            fault = ended
+        finally:
+            watch.close()
+            notes.gpu, notes.stolen_cpu = watch.reading(), watch.stolen_cpu
+        on_gpu, limit = self.device.gpu is not None, self.limits.stolen_cpu
+        why = complaint(notes.gpu, notes.stolen_cpu, on_gpu=on_gpu, limit=limit)
+        if why is not None:
+            raise Disturbed(why if fault is None else f"{why}; it ended so: {fault}")
+        if fault is not None:
+            raise fault
+
+    @staticmethod
+    def stop_early(early_stop: EarlyStop | None, reports: Sequence[Progress], notes: Notes) -> None:
+        """Raises Faulted (hopeless) if the run is to end now; one that is flagged and may go on is not asked about again."""
+        if early_stop is None or notes.flagged is not None:
+            return
+        why = early_stop.why(reports)
+        if why is None:
+            return
+        if secrets.SystemRandom().random() >= early_stop.control:
+            raise Faulted(FailureKind.HOPELESS, why)
+        notes.flagged = why
 
     @property
     def data_seed(self) -> int:
@@ -455,6 +528,13 @@ class Job:
             tokenizer=self.dataset.tokenizer_sha256,
             scorer=scorer_sha256(),
         )
+
+
+def thinned(reports: Sequence[Progress]) -> list[CurvePoint]:
+    """At most CURVE_POINTS of the reports, evenly spread over them, the first and the last included."""
+    count = min(len(reports), CURVE_POINTS)
+    chosen = [reports[round(i * (len(reports) - 1) / max(1, count - 1))] for i in range(count)]
+    return [CurvePoint(elapsed_s=round(r.elapsed_s, 3), tokens=r.tokens, loss=r.loss) for r in chosen]
 
 
 def forget_files() -> bool:

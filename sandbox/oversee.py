@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from records import FailureKind, HostFault, Progress
 from sandbox.engines import Container
@@ -31,6 +31,8 @@ class Timing:
     train_s: float | None = None
     steps: int | None = None
     tokens: int | None = None
+    reports: list[Progress] = field(default_factory=list)
+    """All of them, as many as the gate lets through."""
 
 
 class Training:
@@ -62,9 +64,21 @@ class Training:
         self.timing.startup_s = time.monotonic() - self.started
 
     def await_weights(
-        self, budget_s: float, grace_s: float, data_seed: int, on_progress: Callable[[Progress], None]
+        self,
+        budget_s: float,
+        grace_s: float,
+        data_seed: int,
+        on_progress: Callable[[Progress], None],
+        on_report: Callable[[Sequence[Progress]], None] = lambda _: None,
     ) -> None:
         """Start the clock and wait until the weights are complete; then see the process off.
+
+        Args:
+            budget_s: seconds of training.
+            grace_s: seconds after those in which the weights must be complete.
+            data_seed: what the order of the data follows from.
+            on_progress: told what the candidate reports, a few times a second.
+            on_report: told all that it has reported so far, at each report; may raise Faulted.
 
         Raises:
             Faulted: the time was over first, it broke the protocol, or it ended.
@@ -79,11 +93,12 @@ class Training:
             match message:
                 case Report():
                     self.timing.steps, self.timing.tokens = message.step, message.tokens
+                    progress = Progress(step=message.step, tokens=message.tokens, loss=message.loss, elapsed_s=now - go)
+                    self.timing.reports.append(progress)
                     if now - forwarded >= FORWARD_S:
                         forwarded = now
-                        on_progress(
-                            Progress(step=message.step, tokens=message.tokens, loss=message.loss, elapsed_s=now - go)
-                        )
+                        on_progress(progress)
+                    on_report(self.timing.reports)
                 case Submit():
                     self.timing.steps, self.timing.tokens = message.step, message.tokens
                 case Done():

@@ -92,6 +92,9 @@ OUT_FILES = 1000
 OUTPUT_BYTES_S = 8 * 2**20
 """Of stdout and stderr together; who prints more waits. A training script prints kilobytes."""
 
+STOLEN_CPU = 0.25
+"""Measured on two CPUs: 0.00 when nobody else works, 0.33 and more beside one busy loop (docs/design-notes.md, "Void runs")."""
+
 UNBOUNDED = 2**40
 """In place of a bound that was taken away, where an engine must be given one."""
 
@@ -116,12 +119,14 @@ class Limits:
     """Cap on a pass over the rows that a model is scored on."""
     gpu_empty_s: float = 15.0
     """Time after the end of a container in which its GPU must be as it was before."""
+    stolen_cpu: float = STOLEN_CPU
+    """Share of its CPU time that others may take from a run on the CPU; beyond that the run is void."""
 
     @classmethod
-    def of(cls, cpus: float | None = None, memory_gb: float | None = None) -> "Limits":
+    def of(cls, cpus: float | None = None, memory_gb: float | None = None, stolen_cpu: float = STOLEN_CPU) -> "Limits":
         """All CPUs and half of the machine's memory, unless said otherwise."""
         memory_bytes = psutil.virtual_memory().total // 2 if memory_gb is None else int(memory_gb * 2**30)
-        return cls(cpus or len(os.sched_getaffinity(0)), memory_bytes)
+        return cls(cpus or len(os.sched_getaffinity(0)), memory_bytes, stolen_cpu=stolen_cpu)
 
     def startup_cap_s(self, device: Device) -> float:
         if self.startup_s is not None:

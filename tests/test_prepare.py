@@ -521,6 +521,7 @@ import torch, prepare
 prepare.start_clock()
 inputs, _ = next(prepare.make_dataloader(2))
 prepare.report(1, inputs.numel(), 2.5)
+prepare._run.last_report -= 1  # a second ago
 prepare.report(2, inputs.numel(), float("nan"))
 model = torch.nn.Linear(2, 2)
 with torch.no_grad():
@@ -549,13 +550,14 @@ def test_the_gate_brings_the_data_and_takes_the_weights(dataset: Dataset, tmp_pa
                 shutil.copy(dataset.folder / "train.bin", tmp_path / "data")
                 lines.write('{"type": "go", "budget_s": 7.0, "data_seed": 11}\n')
                 lines.flush()
-                said = [json.loads(lines.readline()) for _ in range(3)]
+                said = [json.loads(lines.readline()) for _ in range(4)]
                 weights = load_file(tmp_path / "out" / "model.safetensors")
                 lines.write('{"type": "ack"}\n')
                 lines.flush()
             output = candidate.communicate(timeout=60)
     assert said == [
         {"type": "progress", "step": 1, "tokens": 2 * SEQ_LEN, "loss": 2.5},
+        {"type": "progress", "step": 2, "tokens": 2 * SEQ_LEN, "loss": None},
         {"type": "submit", "step": 2, "tokens": 2 * SEQ_LEN},
         {"type": "done"},
     ]

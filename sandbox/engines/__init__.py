@@ -21,6 +21,10 @@ class Container(Protocol):
         """Whether it has ended, at the latest after `timeout_s`."""
         ...
 
+    def pid(self) -> int | None:
+        """Its first process, as this host numbers it; None before that has started. Its control groups are the container's."""
+        ...
+
     def kill(self) -> None:
         """End all its processes at once; returns when they are gone."""
         ...

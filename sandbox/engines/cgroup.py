@@ -66,6 +66,36 @@ def of_process(pid: int) -> list[Path]:
     return []
 
 
+def unified_of_process(pid: int) -> Path | None:
+    """Directory of a process' cgroup v2, hybrid hosts included; None when it is gone, or where there is none."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            number, _, path = line.split(":", 2)
+            root = ROOT if (ROOT / "cgroup.controllers").exists() else ROOT / "unified"
+            # The root's is nobody's own: so an exiting process is shown by cgroup v1.
+            if number == "0" and path != "/" and root.is_dir():
+                return root / path.lstrip("/")
+    return None
+
+
+def cpu_seconds(group: Path) -> float | None:
+    """CPU time that a group of cgroup v2 has used so far; None when it is gone."""
+    with suppress(OSError, ValueError, KeyError):
+        fields = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+        return int(fields["usage_usec"]) / 1e6
+    return None
+
+
+def waiting_seconds(group: Path) -> float | None:
+    """Time in which something in a group of cgroup v2 was ready and did not run; None without PSI, or when it is gone."""
+    with suppress(OSError, ValueError):
+        for line in (group / "cpu.pressure").read_text().splitlines():
+            kind, *fields = line.split()
+            if kind == "some":
+                return int(dict(field.split("=") for field in fields)["total"]) / 1e6
+    return None
+
+
 def peak_memory_bytes(groups: list[Path]) -> int | None:
     """High-water mark of memory; None where the kernel keeps none (v2 before 5.19)."""
     for group in groups:

@@ -397,6 +397,9 @@ class DockerContainer:
                 return False
             time.sleep(min(POLL_S, left_s))
 
+    def pid(self) -> int | None:
+        return int(self._state()["Pid"]) or None
+
     def kill(self) -> None:
         try:
             self.engine.client.kill(self.id)

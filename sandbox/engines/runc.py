@@ -145,6 +145,11 @@ class RuncContainer:
             return str(json.loads(self.runc_log.read_text().splitlines()[-1])["msg"])
         return self.log.text() or "no reason given"
 
+    def pid(self) -> int | None:
+        with suppress(OSError, ValueError):
+            return int(self.pid_file.read_text())
+        return None
+
     def kill(self) -> None:
         deadline = time.monotonic() + KILL_S
         while self.process.poll() is None:

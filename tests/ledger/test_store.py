@@ -204,6 +204,8 @@ def test_a_baseline_runs_first_whatever_the_champion_is(org: Org) -> None:
         (FailureKind.TIMEOUT, State.CRASHED),
         (FailureKind.NO_SUBMIT, State.CRASHED),
         (FailureKind.INVALID, State.INVALID),
+        (FailureKind.HOPELESS, State.CRASHED),
+        (FailureKind.DISTURBED, State.QUEUED),
         (FailureKind.ENGINE_LOST, State.QUEUED),
         (FailureKind.GPU_DIRTY, State.QUEUED),
         (FailureKind.HOST_ERROR, State.QUEUED),

@@ -25,6 +25,7 @@ lie_bpb = 0.1
 [sandbox]
 engine = "{engine}"
 device = "cpu"
+stolen_cpu = 1.0  # tests run on busy machines
 """
 
 

@@ -141,7 +141,7 @@ def the_morning_after(lab: Path, id: int) -> None:
 
     receipt = json.loads(shown.stdout)
     assert receipt["audit"]["level"] == "full" and receipt["audit"]["power"] >= 0.99
-    replayed = run(lab, "ledger", "replay", str(id), "--runs", "2", "--json")
+    replayed = run(lab, "ledger", "replay", str(id), "--runs", "2", "--stolen-cpu", "1", "--json")
     assert replayed.returncode in (0, 6), replayed.stderr
     result = json.loads(replayed.stdout)
     assert result["within_noise"] is (abs(result["difference_bpb"]) <= result["bound_bpb"])
@@ -149,7 +149,7 @@ def the_morning_after(lab: Path, id: int) -> None:
     assert {m["hashes"]["source"] for m in result["runs"]} == {receipt["hashes"]["source"]}
 
     assert touches_of_the_test_split(lab) == []
-    headline = run(lab, "report", "--test", "--runs", "1")
+    headline = run(lab, "report", "--test", "--runs", "1", "--stolen-cpu", "1")
     assert headline.returncode == 0 and "sealed test split" in headline.stdout, headline.stderr
     assert len(touches_of_the_test_split(lab)) == 2
     checked = run(lab, "ledger", "verify")
@@ -337,7 +337,7 @@ def test_without_a_git_repository_the_line_says_what_to_run(lab: Path) -> None:
 
 def test_run_measures_one_file_and_prints_json(lab: Path) -> None:
     process = subprocess.run(
-        command("run", "train.py", "--dataset", ".autoresearch/datasets/local-cpu", "--budget-s", "1.5", "--engine", "runc", "--device", "cpu", "--json"),
+        command("run", "train.py", "--dataset", ".autoresearch/datasets/local-cpu", "--budget-s", "1.5", "--engine", "runc", "--device", "cpu", "--stolen-cpu", "1", "--json"),
         cwd=lab, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,21 +17,24 @@ from ledger.server import open_redis
 from ledger.standing import Court
 from orgs.lab import Lab
 from orgs.launch import begin
-from orgs.orgfile import OrgFile
+from orgs.orgfile import EarlyStopping, OrgFile
 from orgs.runner import SCORE_S, Runner, bounded, lift_quarantines
-from records import FailureKind, State
+from records import CurvePoint, FailureKind, Measurement, State
 from sandbox.dataset import Dataset
+from sandbox.device import find_device
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.receipt import Key
 from sandbox.score import Rigour
 from tests.ledger.org import Org
-from tests.ledger.samples import program, scored
+from tests.ledger.samples import APPROVED, program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
 from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
 
-LIMITS = Limits(cpus=1, memory_bytes=512 * 2**20, tmp_bytes=2**20, shm_bytes=2**20, out_bytes=2**20, gpu_empty_s=0.0)
+LIMITS = Limits(
+    cpus=1, memory_bytes=512 * 2**20, tmp_bytes=2**20, shm_bytes=2**20, out_bytes=2**20, gpu_empty_s=0.0, stolen_cpu=1.0
+)
 
 
 @pytest.fixture
@@ -171,6 +174,67 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
                 runner.step()
             intruder.join()
             assert list(quarantines(server.client)) == [UUID]
+
+
+TELLS = """
+start()
+for i in range(30):
+    say(type="progress", step=i, tokens=i, loss=LOSS)
+    time.sleep(0.1)
+raise SystemExit(3)
+"""
+
+
+def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a_champion_claims(
+    runc: Engine, state_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lab = Lab.open(make_lab(tmp_path_factory.mktemp("lab")))
+    org = OrgFile.load(lab.root / "orgs" / "tiny.toml", lab.root)
+    dataset, device = Dataset.open(lab.dataset(org.data)), find_device("cpu")
+    with open_redis(lab.state) as server:
+        ledger = Ledger(server.client, "tiny-1")
+        begin(ledger, lab, org, dataset, device)
+        champion = Champion(lab.root, "tiny-1")
+        seal = Key(b"k" * 32).seal
+
+        def signed(losses: list[float]) -> Callable[[Measurement], Measurement]:
+            points = [CurvePoint(elapsed_s=i, tokens=0, loss=loss) for i, loss in enumerate(losses)]
+            return lambda measurement: measurement.model_copy(update={"curve": points})
+
+        with hold(server.client, device.id) as keeper, hold(server.client, relay_lease("tiny-1")) as relay:
+            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+            team, start = Org(ledger, keeper.lease, signed([5.0, 3.0, 2.0, 2.0])), champion.head()
+            team.baseline(1.0, start, champion.source(start))
+            team.sign = signed([0.0, 0.0, 0.0, 0.0])
+            better = team.scored("LR = 0.5\n", 0.9, start)
+            ledger.rebase(better, "once more")  # so that it has two runs
+            assert ledger.claim("coder") is not None
+            assert ledger.code(better, program("LR = 0.5\n", start), {"coder": "c1"}) is None
+            ledger.review(better, APPROVED, {"reviewer": "r1"})
+            assert team.take(start) == better
+            ledger.record(better, keeper.lease, team.sign(scored("LR = 0.5\n", 0.9, "second")))
+            while arbiter.step() or Relay(ledger, champion, relay, seal).step():
+                pass
+            assert [len(m.curve) for m in ledger.champion_score()] == [4, 4]
+
+            def run(loss: float, early_stop: EarlyStopping) -> tuple[FailureKind, bool]:
+                runner = Runner(
+                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 3.0, state_dir,
+                    early_stop=early_stop,
+                )  # fmt: skip
+                id = team.queued(gate_probe(TELLS.replace("LOSS", str(loss))) + f"# {early_stop}", champion.head())
+                assert runner.step()
+                (measured,) = ledger.experiment(id).measurements
+                assert measured.failure is not None and ledger.experiment(id).state == State.CRASHED
+                return measured.failure.kind, measured.flagged is not None
+
+            always = EarlyStopping(enabled=True, control=0.0)
+            assert run(9.0, always) == (FailureKind.HOPELESS, False)
+            assert run(2.1, always) == (FailureKind.CRASH, False), (
+                "0.1 above the start, and far above what the champion claims"
+            )
+            assert run(9.0, EarlyStopping()) == (FailureKind.CRASH, False)
+            assert run(9.0, EarlyStopping(enabled=True, control=1.0)) == (FailureKind.CRASH, True)
 
 
 def test_scoring_may_take_a_few_times_what_the_champion_took_and_no_longer() -> None:

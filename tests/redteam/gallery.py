@@ -62,6 +62,7 @@ BUDGET_S = 1.0
 MEBIBYTE = 2**20
 LIMITS: Mapping[str, float] = {
     "cpus": 2,
+    "stolen_cpu": 1.0,  # a busy machine must not turn a cheat's run into a void one
     "memory_bytes": 1024 * MEBIBYTE,
     "pids": 64,
     "tmp_bytes": 64 * MEBIBYTE,

@@ -110,7 +110,7 @@ def test_a_crash_does_not_start_a_program_on_the_host(
     engine: Engine, dataset: Dataset, state_dir: Path, core_handler: Path
 ) -> None:
     def crash(engine: Engine) -> bool:
-        limits = Limits(cpus=1, memory_bytes=512 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=MEBIBYTE)
+        limits = Limits(cpus=1, memory_bytes=512 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=MEBIBYTE, stolen_cpu=1.0)
         source = probe("import ctypes; ctypes.string_at(0)")
         crashed = measure(source, dataset, engine, budget_s=1, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
         assert crashed.failure is not None and "SIGSEGV" in crashed.failure.message, crashed
@@ -177,7 +177,9 @@ while True:
 
 def shouted(dataset: Dataset, engine: Engine, state_dir: Path) -> int:
     """MiB that a candidate gets rid of, which prints for a second as fast as it can."""
-    limits = Limits(cpus=2, memory_bytes=512 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=MEBIBYTE, grace_s=0.0)
+    limits = Limits(
+        cpus=2, memory_bytes=512 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=MEBIBYTE, grace_s=0.0, stolen_cpu=1.0
+    )
     measured = measure(gate_probe(SHOUT), dataset, engine, budget_s=1.0, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
     assert measured.failure is not None and measured.failure.kind == FailureKind.TIMEOUT, measured
     assert len(measured.log_tail) <= 8000

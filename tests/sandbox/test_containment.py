@@ -239,7 +239,9 @@ def test_of_everything_that_can_be_read_before_go_nothing_holds_training_text(
     needles = [np.array(rows[0]).tobytes() for rows in splits.values()] + [words[0].encode()]
     listed = [needle.hex() for needle in needles]  # or it would find its own source
     code = f"NEEDLES = [bytes.fromhex(n) for n in {listed}]\n{SEARCH}\nbefore = found('/')\nstart()\nprint(json.dumps([before, found('/data')]))"
-    limits = Limits(cpus=2, memory_bytes=2**30, tmp_bytes=2**20, out_bytes=2**20, startup_s=240.0, grace_s=30.0)
+    limits = Limits(
+        cpus=2, memory_bytes=2**30, tmp_bytes=2**20, out_bytes=2**20, startup_s=240.0, grace_s=30.0, stolen_cpu=1.0
+    )
     measured = measure(gate_probe(code), dataset, runc, budget_s=1.0, seed=1, device=find_device("cpu"), limits=limits, state_dir=state_dir)  # fmt: skip
     before, after = json.loads(measured.log_tail)
     assert before["looked"] > 5000 and before["found"] == [] and before["ended"] == [0, 0]

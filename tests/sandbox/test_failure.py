@@ -36,7 +36,7 @@ def test_how_a_container_ended_says_what_failed(ended: Ending, kind: FailureKind
 
 
 def test_words_of_a_candidate_never_make_a_failure_ours() -> None:
-    for log in ("EngineLost: docker is gone", "host_error: disk full", "gpu_dirty"):
+    for log in ("EngineLost: docker is gone", "host_error: disk full", "gpu_dirty", "disturbed: not alone"):
         assert not classify(ending(1, log), "while training").failure.kind.ours
 
 

@@ -16,6 +16,7 @@ from sandbox.gate import Done, Gate, GateError, Ready, Report, Submit, parse
     [
         ('{"type": "ready"}', Ready),
         ('{"type": "progress", "step": 1, "tokens": 2, "loss": 3.5}', Report),
+        ('{"type": "progress", "step": 1, "tokens": 2, "loss": null}', Report),
         ('{"type": "submit", "step": 1, "tokens": 2}', Submit),
         ('{"type": "done"}', Done),
     ],

@@ -2,6 +2,8 @@
 
 import math
 import threading
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 
 from records import SOURCE_LIMIT_BYTES, FailureKind, HostFault, Progress
 from sandbox.dataset import Dataset, Rows
+from sandbox.engines import Engine
+from sandbox.measure import EarlyStop
 from sandbox.receipt import Key
 from sandbox.score import Rigour
 from tests.sandbox.candidates import gate_probe, known_model, probe
@@ -219,6 +223,69 @@ def test_a_cancelled_run_ends_as_a_host_error(run: Measure) -> None:
     )
     assert measured.failure is not None and measured.failure.kind == FailureKind.HOST_ERROR
     assert measured.failure.message == "cancelled" and measured.failure.kind.ours
+
+
+TELLS = """
+start()
+for i, loss in enumerate(LOSSES):
+    say(type="progress", step=i, tokens=10 * i, loss=loss)
+    time.sleep(0.05)
+time.sleep(PAUSE)
+"""
+
+
+def telling(losses: list[float | None], pause_s: float = 0.0) -> str:
+    """Reports these losses, waits, and ends without a model."""
+    return gate_probe(TELLS.replace("LOSSES", repr(losses)).replace("PAUSE", str(pause_s)))
+
+
+def too_high(reports: Sequence[Progress]) -> str | None:
+    """Two in a row."""
+    return "far too high" if all(report.nats > 5 for report in reports[-2:]) and len(reports) > 1 else None
+
+
+def test_a_hopeless_run_is_ended_and_that_is_its_own_fault(run: Measure, engine: Engine) -> None:
+    measured = run(telling([1.0, 9.0, 9.0], pause_s=600), budget_s=600, early_stop=EarlyStop(too_high, control=0.0))
+    assert measured.failure is not None and not measured.failure.kind.ours
+    assert (measured.failure.kind, measured.failure.message) == (FailureKind.HOPELESS, "far too high")
+    assert (measured.status, measured.val_bpb, measured.flagged) == ("hopeless", None, None)
+    assert [point.loss for point in measured.curve] == [1.0, 9.0, 9.0]
+    assert engine.leftovers() == []
+
+
+def test_a_run_that_is_not_hopeless_is_scored_as_ever(run_once: Measure) -> None:
+    measured = run_once(known_model(), early_stop=EarlyStop(too_high, control=0.0))
+    assert measured.failure is None and measured.flagged is None
+    assert [(point.tokens, point.loss) for point in measured.curve] == [(4 * 32, 5.0)]
+
+
+def test_a_share_of_the_hopeless_runs_may_finish_and_says_so(run_once: Measure, state_dir: Path) -> None:
+    train = "[(prepare.report(i, 1, 9.0), __import__('time').sleep(0.3)) for i in range(4)]"
+    flagged = run_once(known_model(train=train), budget_s=3.0, early_stop=EarlyStop(too_high, control=1.0))
+    assert flagged.failure is None and flagged.val_bpb is not None and flagged.flagged == "far too high"
+    assert Key.of(state_dir).complaint(flagged) is None
+    stopped = run_once(known_model(train=train), budget_s=3.0, early_stop=EarlyStop(too_high, control=0.0))
+    assert stopped.failure is not None and stopped.failure.kind == FailureKind.HOPELESS
+
+
+def test_a_loss_that_is_not_finite_is_reported_as_none(run_once: Measure) -> None:
+    def lost(reports: Sequence[Progress]) -> str | None:
+        return "not finite" if math.isnan(reports[-1].nats) else None
+
+    train = "prepare._run.last_report = -1.0; prepare.report(2, 2, float('inf')); __import__('time').sleep(60)"
+    measured = run_once(known_model(train=train), budget_s=60.0, early_stop=EarlyStop(lost, control=0.0))
+    assert measured.failure is not None and measured.failure.kind == FailureKind.HOPELESS, measured
+    assert [point.loss for point in measured.curve] == [5.0, None]
+
+
+def test_the_receipt_keeps_a_thin_curve_with_both_ends(run_once: Measure) -> None:
+    losses: list[float | None] = [float(i) for i in range(200)]
+    measured = run_once(telling(losses).replace("0.05", "0.001"), budget_s=5.0)
+    kept = [point.loss for point in measured.curve if point.loss is not None]
+    assert len(kept) == 32 and (kept[0], kept[-1]) == (0.0, 199.0)
+    gaps = {b - a for a, b in pairwise(kept)}
+    assert gaps <= {6.0, 7.0}, "evenly"
+    assert [point.tokens for point in measured.curve] == [10 * loss for loss in kept]
 
 
 def test_endless_output_is_bounded(run: Measure) -> None:

@@ -43,7 +43,7 @@ def daemon(*options: str) -> Iterator[None]:
 
 
 def measured(source: str, dataset: Dataset, engine: Engine, state_dir: Path) -> tuple[str, float | None, str]:
-    limits = Limits.of(memory_gb=1.0)
+    limits = Limits.of(memory_gb=1.0, stolen_cpu=1.0)
     found = measure(source, dataset, engine, budget_s=1.0, seed=3, device=CPU, limits=limits, state_dir=state_dir)
     return found.status, found.val_bpb, found.log_tail
 
