@@ -8,7 +8,7 @@ worthless: files that break the contract, edits that change nothing, edits that 
 import ast
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from agents.knobs import resolve, rounded, written
 from agents.syntax import BadCandidate, meaning, meaning_sha256, parse
@@ -192,7 +192,7 @@ def broken_promise(
     return None
 
 
-def without_values(source: str, names: Mapping[str, Number]) -> str:
+def without_values(source: str, names: Collection[str]) -> str:
     """Text form of what a source means apart from the values of some constants. Raises BadCandidate."""
     tree = parse(source)
     for statement in tree.body:

@@ -202,7 +202,7 @@ def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a
             return lambda measurement: measurement.model_copy(update={"curve": points})
 
         with hold(server.client, device.id) as keeper, hold(server.client, relay_lease("tiny-1")) as relay:
-            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+            arbiter = Arbiter(ledger, champion, lambda _: None, seal)
             team, start = Org(ledger, keeper.lease, signed([5.0, 3.0, 2.0, 2.0])), champion.head()
             team.baseline(1.0, start, champion.source(start))
             team.sign = signed([0.0, 0.0, 0.0, 0.0])
@@ -219,7 +219,8 @@ def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a
 
             def run(loss: float, early_stop: EarlyStopping) -> tuple[FailureKind, bool]:
                 runner = Runner(
-                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 3.0, state_dir,
+                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), Court(ledger, lambda _: None), 100, 3.0,
+                    state_dir,
                     early_stop=early_stop,
                 )  # fmt: skip
                 id = team.queued(gate_probe(TELLS.replace("LOSS", str(loss))) + f"# {early_stop}", champion.head())

@@ -18,13 +18,13 @@ from orgs.lab import Lab
 from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished, verdict_first
 from orgs.orgfile import Budget, OrgFile
 from orgs.pipeline import Pipeline
-from orgs.seats import Site
+from orgs.seats import Seat, Site
 from orgs.view import Lines
-from records import BadInput, MissingComponent
+from records import BadInput, MissingComponent, Verdict
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from tests.ledger.org import Org
-from tests.ledger.samples import lower_or_not, program
+from tests.ledger.samples import APPROVED, lower_or_not, program, scored
 from tests.orgs.lab import make_lab
 
 CPU = find_device("cpu")
@@ -186,7 +186,67 @@ def test_each_budget_ends_a_shift_and_says_so(
         assert shift.reason_to_drain() == "interrupted"
 
 
+def test_upkeep_steps_when_the_device_has_nothing_else_to_do(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    with hold(client, "launcher/tiny-1") as lock:
+        shift = Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock)
+
+        def may() -> bool:
+            return shift.may_step("upkeep", draining=False)
+
+        assert not may(), "the start is not measured"
+        helper, head, source = started(ledger, lab)
+        assert may() and not shift.may_step("upkeep", draining=True)
+        helper.propose()
+        assert not may()
+        idea = ledger.claim("coder")
+        assert idea is not None and not may()
+        ledger.code(idea.id, program(source + "# an idea\n", head), {})
+        assert not may()
+        ledger.review(idea.id, APPROVED, {})
+        assert not may()
+        helper.take(head)
+        assert not may()
+        ledger.record(idea.id, helper.lease, scored(source + "# an idea\n", 2.6))
+        assert not may()
+        ledger.discard(idea.id, lower_or_not(ledger.champion_score(), ledger.experiment(idea.id).measurements[-1]))
+        assert may()
+        ledger.discard(
+            second := helper.scored(source + "# another\n", 2.6, head),
+            lower_or_not(ledger.champion_score(), ledger.experiment(second).measurements[-1]),
+        )
+        assert org.budget.experiments == 2 and not may(), "the budget has no room"
+
+
 # ---- seats -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_seat_of_upkeep_gets_along_with_the_rights_of_an_agent(
+    server: RedisServer, client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    """Two near misses change the same line, which it notes, and a third another one, which it proposes."""
+    ledger = campaign(client, lab, org, dataset)
+    helper, head, source = started(ledger, lab)
+    missed = Verdict(merge=False, rule="r", champion_bpb=2.5, candidate_bpb=2.4, reason="", within_noise=True)
+    changes = [
+        ("SOFTCAP = 15.0", "SOFTCAP = 14.0"),
+        ("SOFTCAP = 15.0", "SOFTCAP = 16.0"),
+        ("WARMDOWN = 0.5", "WARMDOWN = 0.4"),
+    ]
+    ids: list[int] = []
+    for effect, (old, new) in zip((0.3, 0.2, 0.1), changes, strict=True):
+        assert old in source
+        ids.append(helper.scored(source.replace(old, new), 2.4, head))
+        ledger.discard(ids[-1], missed.model_copy(update={"effect_bpb": effect}))
+    seat = Seat("upkeep", Site(lab.root, server.logins, ledger.name, org, "runc", CPU, 1.5).of("upkeep"))
+    assert seat.step() and not seat.step()
+    seat.close()
+    proposed = ledger.experiment(ids[-1] + 1)
+    assert (proposed.lane, proposed.hypothesis.of) == ("combine", [ids[0], ids[2]])
+    noted = [event.detail for event in ledger.events() if event.kind == "upkeep"]
+    assert len(noted) == 1 and noted[0].startswith(f"together: #{ids[0]} + #{ids[1]}: not on champion {head[:10]}")
 
 
 def test_a_role_file_that_is_broken_at_night_is_waited_for_and_said_once(
