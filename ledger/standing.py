@@ -164,7 +164,12 @@ class Court:
 
     def fresh(self, champion: Experiment, repeats: Sequence[Experiment], like: Measurement | None) -> list[Measurement]:
         """Runs of a champion that had no part in making it one, oldest first."""
-        selected = set(champion.verdict.candidate_runs) if champion.verdict else set()
-        selected |= {m.run_id for m in champion.runs} if champion.is_idea and not selected else set()
+        selected = selecting_runs(champion)
         own = [m for m in self.good(champion, like) if m.run_id not in selected]
         return own + [m for row in repeats for m in self.good(row, like)]
+
+
+def selecting_runs(champion: Experiment) -> set[str]:
+    """Ids of the runs that made it win: lower than others by choice. None of a commit that nothing chose."""
+    selected = set(champion.verdict.candidate_runs) if champion.verdict else set()
+    return selected or ({m.run_id for m in champion.runs} if champion.is_idea else set())

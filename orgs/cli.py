@@ -3,14 +3,11 @@
 import hashlib
 import json
 import secrets
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -36,12 +33,12 @@ from ledger.rebuild import rebuild as rebuild_ledger
 from ledger.rules import RULES
 from ledger.selection import Order, Selection, find, read_since
 from ledger.server import RedisServer, join, open_redis
-from orgs.again import Conditions
+from orgs.again import CandidateFailed, Conditions, cancelled_by_signals
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
 from orgs.effects import SIGMA, read_effects
 from orgs.lab import Lab
-from orgs.launch import CandidateFailed, Outcome, newest, unfinished
+from orgs.launch import Outcome, newest, unfinished
 from orgs.launch import launch as run_campaign
 from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
@@ -776,22 +773,6 @@ def known(client: Redis, campaign: str) -> str:
     if campaign not in names:
         raise BadInput(f"no campaign {campaign} in this ledger (there are: {', '.join(names) or 'none'})")
     return campaign
-
-
-@contextmanager
-def cancelled_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the run can clean up after itself."""
-    cancel = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        cancel.set()
-
-    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield cancel
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
 def summarise(experiment: Experiment) -> dict[str, Any]:

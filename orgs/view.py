@@ -56,7 +56,7 @@ class View(Protocol):
 
     def say(self, line: str) -> None: ...
     def event(self, event: Event, ledger: Ledger) -> None: ...
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None: ...
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None: ...
 
 
 class Lines:
@@ -78,7 +78,7 @@ class Lines:
         ended = "" if state == State.RUNNING else result(experiment)
         self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{ended}")
 
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None:
         """Nothing to redraw."""
 
 
@@ -103,8 +103,8 @@ class Screen:
     def event(self, event: Event, ledger: Ledger) -> None:
         """The panel shows the state itself."""
 
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
-        self.live.update(draw(Snapshot.read(ledger), goal, draining, time.monotonic() - self.started))
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None:
+        self.live.update(draw(Snapshot.read(ledger), goal, notice, time.monotonic() - self.started))
 
 
 @contextmanager
@@ -118,8 +118,15 @@ def watch(console: Console) -> Iterator[View]:
         yield Screen(live)
 
 
-def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) -> RenderableType:
-    """The whole panel."""
+def draw(snapshot: Snapshot, goal: int | None, notice: str | None, elapsed_s: float) -> RenderableType:
+    """The whole panel.
+
+    Args:
+        snapshot: the campaign.
+        goal: experiments that it may judge; None when it has ended.
+        notice: what people have to know beside it.
+        elapsed_s: since the launch.
+    """
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column()
@@ -132,8 +139,8 @@ def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) 
     parts: list[RenderableType] = [facts]
     if snapshot.judged:
         parts += [Text(), tabulate(snapshot.judged[-6:])]
-    if draining:
-        parts.append(Text(f"draining: {draining}; Ctrl-C again stops at once", style="yellow"))
+    if notice:
+        parts.append(Text(notice, style="yellow"))
     name = snapshot.campaign.name
     return Panel(
         Group(*parts), title=f"[bold]{name}[/] · branch autoresearch/{name}", title_align="left", border_style="blue"
@@ -151,11 +158,11 @@ def champion_line(snapshot: Snapshot) -> Text:
     return line
 
 
-def progress_line(snapshot: Snapshot, goal: int, elapsed_s: float) -> Text:
+def progress_line(snapshot: Snapshot, goal: int | None, elapsed_s: float) -> Text:
     merged = sum(e.state == State.MERGED for e in snapshot.judged)
     minutes, seconds = divmod(int(elapsed_s), 60)
     return Text(
-        f"{len(snapshot.judged)}/{goal} judged, {merged} merged · {snapshot.device_minutes:.1f} device minutes · {minutes}:{seconds:02d} here"
+        f"{len(snapshot.judged)}{'' if goal is None else f'/{goal}'} judged, {merged} merged · {snapshot.device_minutes:.1f} device minutes · {minutes}:{seconds:02d} here"
     )
 
 

@@ -25,6 +25,10 @@ lie_bpb = 0.1
 [sandbox]
 engine = "{engine}"
 device = "cpu"
+[merge]
+rule = "keep-if-lower"
+[headline]
+runs = 0
 """
 
 
