@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from ledger import Ledger, Running
 from ledger.store import RESULTS
-from orgs.report import delta_bpb, plain, tabulate
+from orgs.figures import Figure, figures_of
+from orgs.report import delta_bpb, name_state, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
-WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
+WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.CONFIRMING)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Snapshot:
     @property
     def start(self) -> Experiment | None:
         return next((e for e in self.experiments if e.lane == "baseline" and e.state == State.MERGED), None)
+
+    @cached_property
+    def figures(self) -> dict[int, Figure]:
+        """By id, what is claimed of those that won."""
+        return figures_of(self.experiments, (e for e in self.experiments if e.repeats is not None))
 
     @property
     def judged(self) -> list[Experiment]:
@@ -135,10 +142,11 @@ def draw(snapshot: Snapshot, goal: int | None, notice: str | None, elapsed_s: fl
     for running in snapshot.running:
         facts.add_row("now", now_line(snapshot, running))
     if snapshot.waiting:
-        facts.add_row("next", plain(" · ".join(f"#{e.id} {e.hypothesis.title} ({e.state})" for e in snapshot.waiting)))
+        waiting = (f"#{e.id} {e.hypothesis.title} ({name_state(e)})" for e in snapshot.waiting)
+        facts.add_row("next", plain(" · ".join(waiting)))
     parts: list[RenderableType] = [facts]
     if snapshot.judged:
-        parts += [Text(), tabulate(snapshot.judged[-6:])]
+        parts += [Text(), tabulate(snapshot.judged[-6:], figures=snapshot.figures)]
     if notice:
         parts.append(Text(notice, style="yellow"))
     name = snapshot.campaign.name
@@ -149,11 +157,15 @@ def draw(snapshot: Snapshot, goal: int | None, notice: str | None, elapsed_s: fl
 
 def champion_line(snapshot: Snapshot) -> Text:
     champion, start = snapshot.champion, snapshot.start
-    if champion is None or champion.score is None or champion.score.val_bpb is None:
+    claimed = None if champion is None else snapshot.figures.get(champion.id)
+    if champion is None or claimed is None:
         return Text("measuring the start …", style="dim")
-    line = Text(f"{champion.score.val_bpb:.4f} bpb", style="bold green")
-    if start is not None and champion.id != start.id and start.score is not None and start.score.val_bpb is not None:
-        line.append(f"  {champion.score.val_bpb - start.score.val_bpb:+.4f} since the start  ", style="green")
+    runs = f"{claimed.runs} fresh run{'s' if claimed.runs > 1 else ''}"
+    line = Text(f"{claimed.bpb:.4f} bpb", style="bold green")
+    line.append(f"  {runs if claimed.fresh else 'claimed by its selecting runs'}", style="dim")
+    before = None if start is None else snapshot.figures.get(start.id)
+    if start is not None and champion.id != start.id and before is not None:
+        line.append(f"  {claimed.bpb - before.bpb:+.4f} since the start  ", style="green")
         line.append_text(plain(f"(#{champion.id} {champion.hypothesis.title})"))
     return line
 
