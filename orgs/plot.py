@@ -27,7 +27,8 @@ def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
     """Write the progress plot: scored experiments in the order in which they ended, merged ones named, the champion as a staircase.
 
     Each idea is one point, however often it was run. One that won lies where its fresh runs say, if it has any; these are
-    drawn above one another, as small marks. Scores far above the champion's start would flatten everything else: they are drawn as arrows at the upper edge.
+    drawn above one another, as small marks. Scores far above the champion's start would flatten everything else: they are drawn as
+    arrows at the upper edge.
 
     Args:
         experiments: rows of one campaign; at least one has a score.
@@ -87,8 +88,9 @@ def points_of(experiments: Sequence[Experiment]) -> tuple[list[Point], list[Poin
     again = [e for e in experiments if e.repeats is not None]
     figures = figures_of(experiments, again)
     ended = sorted((e for e in experiments if e.repeats is None), key=lambda e: e.updated_at)
-    scores = [(e, figures[e.id].bpb if e.id in figures else e.score and e.score.val_bpb) for e in ended]
-    ideas = [Point(i, bpb, e) for i, (e, bpb) in enumerate((e, bpb) for e, bpb in scores if bpb is not None)]
+    newest = {e.id: e.score.val_bpb for e in ended if e.score is not None and e.score.val_bpb is not None}
+    scores = newest | {id: figure.bpb for id, figure in figures.items()}
+    ideas = [Point(i, scores[e.id], e) for i, e in enumerate(e for e in ended if e.id in scores)]
     places = {point.experiment.id: point.x for point in ideas}
     runs = [(e, m.val_bpb) for e in again for m in e.runs]
     repeats = [Point(places[e.repeats], bpb, e) for e, bpb in runs if bpb is not None and e.repeats in places]

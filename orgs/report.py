@@ -47,6 +47,9 @@ def explain_state(experiment: Experiment) -> str:
     """Why it stands where it stands, as a sentence; for those under way, what it waits for."""
     score, claim, review = experiment.score, experiment.claim, experiment.review
     bpb = "" if score is None or score.val_bpb is None else f"{score.val_bpb:.6f} bpb"
+    why = experiment.why
+    for said in ("merged: ", "discarded: ", "run again: "):  # by its state
+        why = why.removeprefix(said)
     again = f" (before: {experiment.note})" if experiment.note else ""
     match experiment.state:
         case State.PROPOSED:
@@ -62,31 +65,31 @@ def explain_state(experiment: Experiment) -> str:
         case State.SCORED:
             return f"measured {bpb}, and waits for its verdict"
         case State.CONFIRMING:
-            return f"measured {bpb}, and waits for its next run: {experiment.why}"
+            return f"measured {bpb}, and waits for its next run: {why}"
         case State.MERGING:
-            return f"won, and is on its way to the branch: {experiment.why}"
+            return f"won, and is on its way to the branch: {why}"
         case State.MERGED if experiment.lane == "baseline":
             return f"commit {(experiment.commit or '')[:10]} as it stands: {bpb} is what experiments had to beat"
         case State.MERGED:
-            return f"won, and landed as {(experiment.commit or '')[:10]}: {experiment.why}"
+            return f"won, and landed as {(experiment.commit or '')[:10]}: {why}"
         case State.WITHIN_NOISE:
-            return f"neither better nor worse, as far as its runs can tell: {experiment.why}"
+            return f"neither better nor worse, as far as its runs can tell: {why}"
         case State.POOLED:
             return f"one more run of the champion of #{experiment.repeats}, {bpb}: says how good that is, and what the noise is"
         case State.DISCARDED:
-            return f"lost: {experiment.why}"
+            return f"lost: {why}"
         case State.CRASHED:
-            return f"never came to a score: {experiment.why}"
+            return f"never came to a score: {why}"
         case State.INVALID:
-            return f"its score does not count: {experiment.why}"
+            return f"its score does not count: {why}"
         case State.STALE:
-            return f"given up, since the champion moved under it too often: {experiment.why}"
+            return f"given up, since the champion moved under it too often: {why}"
         case State.REFUSED if review is not None and not review.approved:
             return f"the reviewer refused it ({review.code}): {review.reason}"
         case State.REFUSED:
-            return f"could not be carried out: {experiment.why}"
+            return f"could not be carried out: {why}"
         case State.DUPLICATE:
-            return f"not run again: {experiment.why}"
+            return f"not run again: {why}"
         case State.IMPORTED:
             figure = "a crash" if claim is None or claim.bpb is None else f"{claim.val_bpb} bpb"
             return f"{figure}, says a results.tsv ({claim and claim.status}); unsigned, and never measured here"
