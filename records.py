@@ -509,6 +509,15 @@ class Campaign(Record):
     """Name and SHA-256 of the results.tsv that all its rows are from: nothing can be added to it."""
 
 
+class HeadlineRun(Record):
+    """One run of what a campaign is measured by at its end: champion against start, on the sealed test split."""
+
+    program: Literal["start", "champion"]
+    commit: str
+    """Whose train.py was measured."""
+    measurement: Measurement
+
+
 class Event(Record):
     """One line of the ledger's history."""
 
@@ -520,7 +529,7 @@ class Event(Record):
     """`from→to` for an experiment's step."""
     detail: str = ""
     record: str = ""
-    """What it wrote into the experiment's row: hypothesis, candidate, review, measurement or verdict; or the campaign."""
+    """What it wrote into the experiment's row: hypothesis, candidate, review, measurement or verdict; or the campaign, or a run of its headline."""
     digest: str = ""
     """SHA-1 of that record's JSON."""
     hash: str = ""

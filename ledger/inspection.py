@@ -9,6 +9,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from ledger.champion import Champion, Commit
 from ledger.rows import read_event, read_experiment
 from ledger.store import REBUILT, RECORDS, VERDICTS, Ledger
 from ledger.verdict import Evidence, comparable, conditions, decide
-from records import Event, Experiment, Measurement, Policy, State, Verdict
+from records import Event, Experiment, HeadlineRun, Measurement, Policy, Refusal, State, Verdict
 
 COVERED = ("at", "experiment", "kind", "detail", "record", "digest")
 """Fields of an event that its hash covers, in this order."""
@@ -48,6 +49,8 @@ class Snapshot(NamedTuple):
     """Of the experiments that were looked for: one that is proposed meanwhile has events here, and no row."""
     campaign: str
     """Its JSON."""
+    headline: list[str]
+    """JSON of its headline's runs, oldest first."""
     experiments: list[Experiment]
     records: dict[int, dict[str, list[str]]]
     """By experiment and kind, the JSON of what its row holds; measurements all of them, oldest first."""
@@ -71,8 +74,8 @@ def inspect(ledger: Ledger, champion: Champion, signature: Callable[[Measurement
     return [
         check_history(held),
         check_rows(held),
-        check_signatures(held.experiments, signature),
-        check_git(ledger.name, held.experiments, commits, champion),
+        check_signatures(held, signature),
+        check_git(ledger.name, held, commits, champion),
         check_anchors(held.entries, commits),
         check_verdicts(campaign.policy, held, signature),
     ]
@@ -88,9 +91,10 @@ def look(ledger: Ledger) -> Snapshot:
     with ledger.reader.pipeline(transaction=True) as pipe:
         pipe.lrange(ledger.prefix + "events", 0, -1)
         pipe.get(ledger.prefix + "campaign")
+        pipe.lrange(ledger.prefix + "headline", 0, -1)
         if ids:
             ledger.ask_rows(ids, pipe)
-        events, campaign, *answers = pipe.execute()
+        events, campaign, headline, *answers = pipe.execute()
     stored = ledger.answered(ids, answers) if ids else []
     records: dict[int, dict[str, list[str]]] = {}
     for held in stored:
@@ -100,7 +104,14 @@ def look(ledger: Ledger) -> Snapshot:
         records[held.id]["measurement"] = held.measurements
     experiments = [read_experiment(ledger.name, held) for held in stored]
     torn = [held.id for held in stored if len(held.states) > 1]
-    return Snapshot(ids, campaign or "", experiments, records, torn, list(seal(events)))
+    return Snapshot(ids, campaign or "", headline, experiments, records, torn, list(seal(events)))
+
+
+def readable(texts: Iterable[str]) -> Iterator[HeadlineRun]:
+    """The headline's runs. What somebody made unreadable is not what the history says either."""
+    for text in texts:
+        with suppress(ValueError):
+            yield HeadlineRun.model_validate_json(text)
 
 
 # ---- history ---------------------------------------------------------------------------------------------------------
@@ -147,6 +158,8 @@ def check_rows(held: Snapshot) -> Check:
         events[event.experiment].append(event)
     if [sha1(held.campaign)] != [event.digest for event in events[None] if event.record == "campaign"]:
         complaints.append("the campaign's own record is not what the history says")
+    if list(map(sha1, held.headline)) != [event.digest for event in events[None] if event.record == "headline"]:
+        complaints.append("the headline's runs are not what the history says")
     for experiment in held.experiments:
         own = events[experiment.id]
         for record, texts in held.records[experiment.id].items():
@@ -167,9 +180,11 @@ def check_rows(held: Snapshot) -> Check:
     )
 
 
-def check_signatures(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
-    measured = [(e.id, m) for e in experiments for m in e.measurements]
-    complaints = [f"#{id}, run {m.run_id}: {why}" for id, m in measured if (why := signature(m)) is not None]
+def check_signatures(held: Snapshot, signature: Callable[[Measurement], str | None]) -> Check:
+    experiments = held.experiments
+    measured = [(f"#{e.id}", m) for e in experiments for m in e.measurements]
+    measured += [("headline", run.measurement) for run in readable(held.headline)]
+    complaints = [f"{whose}, run {m.run_id}: {why}" for whose, m in measured if (why := signature(m)) is not None]
     claims = sum(e.claim is not None for e in experiments)
     caveat = f"{several(claims, 'imported row')} of claims: unsigned, and never measured here"
     found = f"{several(len(measured), 'measurement')}, signed by this lab"
@@ -179,8 +194,10 @@ def check_signatures(experiments: list[Experiment], signature: Callable[[Measure
 # ---- git -------------------------------------------------------------------------------------------------------------
 
 
-def check_git(campaign: str, experiments: list[Experiment], commits: list[Commit], champion: Champion) -> Check:
-    """Merged experiments and merges of the branch are the same, one to one, and each landed as it was measured."""
+def check_git(campaign: str, held: Snapshot, commits: list[Commit], champion: Champion) -> Check:
+    """Merged experiments and merges of the branch are the same, one to one, and each landed as it was measured; the headline is about
+    what landed."""
+    experiments = held.experiments
     complaints = [f"commit {c.id[:10]} has {len(c.parents)} parents" for c in commits if len(c.parents) != 1]
     merged = {e.commit: e for e in experiments if e.state == State.MERGED and e.lane != "baseline"}
     under_way = {str(e.id) for e in experiments if e.state == State.MERGING}
@@ -199,10 +216,23 @@ def check_git(campaign: str, experiments: list[Experiment], commits: list[Commit
         for commit, e in merged.items()
         if commit is None or not champion.contains(commit)
     ]
+    for run in readable(held.headline):
+        if run.measurement.split != "test" or not is_program_of(run.commit, run.measurement, champion):
+            complaints.append(
+                f"headline, run {run.measurement.run_id}: it is not of {run.commit[:10]} on the test split"
+            )
     by_hand = len(commits) - len(merges)
     return Check(
         "merges", f"{len(merges)} on {champion.branch}" + (f", {by_hand} by hand" if by_hand else ""), complaints
     )
+
+
+def is_program_of(commit: str, measurement: Measurement, champion: Champion) -> bool:
+    """Whether the campaign's branch has this commit, with the program that was measured."""
+    try:
+        return champion.contains(commit) and champion.landed_source_sha256(commit) == measurement.hashes.source
+    except Refusal:  # git has no such commit
+        return False
 
 
 def as_measured(experiment: Experiment, merge: Commit, champion: Champion) -> Iterator[str]:

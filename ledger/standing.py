@@ -102,12 +102,7 @@ class Court:
         champion = self.ledger.champion_experiment()
         if champion is None or champion.candidate is None:
             return None
-        repeats = self.ledger.repeats()
-        read = self.read([*repeats, *self.ledger.champions()])
-        history = {id: History(read[id]) for id in read if id not in repeats}
-        for id, of in sorted(repeats.items()):
-            if id in read and of in history:
-                history[of].repeats.append(read[id])
+        history = self.histories()
         mine = history[champion.id]
         if like is None:
             newest = [*mine.champion.runs, *(m for repeat in mine.repeats for m in repeat.runs)]
@@ -128,6 +123,16 @@ class Court:
             judged=self.ledger.spent().verdicts,
             lost_bpb=sum(loss_of(verdict) for verdict in merged if verdict is not None),
         )
+
+    def histories(self) -> dict[int, "History"]:
+        """Of all that are, or were, champion, by id."""
+        repeats = self.ledger.repeats()
+        read = self.read([*repeats, *self.ledger.champions()])
+        found = {id: History(read[id]) for id in read if id not in repeats}
+        for id, of in sorted(repeats.items()):
+            if id in read and of in found:
+                found[of].repeats.append(read[id])
+        return found
 
     def read(self, ids: Sequence[int]) -> dict[int, "Reading"]:
         """These rows, with the runs that count; of those that are over, as they were read the first time."""
@@ -160,10 +165,15 @@ class History:
 
     def split(self, like: Measurement | None) -> tuple[list[Measurement], list[Measurement]]:
         """Its runs that made it win, and the others, as far as they compare with `like`."""
-        row = self.champion.row
-        selected = set(row.verdict.candidate_runs) if row.verdict is not None else set()
-        if row.is_idea and not selected:  # merged by a version whose verdicts named no runs
-            selected = {m.run_id for m in self.champion.runs}
+        selected = selecting_runs(self.champion.row)
         runs = [*self.champion.runs, *(m for repeat in self.repeats for m in repeat.runs)]
         compared = [m for m in runs if like is None or comparable(m, like)]
         return [m for m in compared if m.run_id in selected], [m for m in compared if m.run_id not in selected]
+
+
+def selecting_runs(champion: Experiment) -> set[str]:
+    """Ids of the runs that made it win: lower than others by choice. None of a commit that nothing chose."""
+    named = set(champion.verdict.candidate_runs) if champion.verdict is not None else set()
+    if champion.is_idea and not named:  # merged by a version whose verdicts named no runs
+        return {m.run_id for m in champion.runs}
+    return named

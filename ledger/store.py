@@ -23,6 +23,7 @@ from records import (
     Event,
     Experiment,
     FailureKind,
+    HeadlineRun,
     Hypothesis,
     Measurement,
     MissingComponent,
@@ -146,6 +147,19 @@ class Ledger:
         if text is None:
             raise MissingComponent(f"no campaign {self.name} in this ledger: launch it first")
         return Campaign.model_validate_json(text)
+
+    def add_headline_run(self, run: HeadlineRun) -> None:
+        """Keep a run of the headline, whatever came of it. Raises AlreadyRecorded if it is kept already."""
+        measurement = run.measurement
+        score = measurement.status if measurement.val_bpb is None else f"{measurement.val_bpb:.6f} bpb"
+        key = "" if measurement.val_bpb is None else result_key(measurement)
+        detail = f"{run.program} {run.commit[:10]} on {measurement.split}: {score}"
+        self.run("headline", run.model_dump_json(), key, detail)
+
+    def headline_runs(self) -> list[HeadlineRun]:
+        """Every run of the headline, oldest first."""
+        texts = self.reader.lrange(self.prefix + "headline", 0, -1)
+        return [HeadlineRun.model_validate_json(text) for text in texts]
 
     def set_stop(self, reason: str) -> None:
         """Say that the campaign is over, and why."""

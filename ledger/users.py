@@ -40,7 +40,7 @@ RIGHTS = {
     ),
     "runner": Rights(
         f"{STEPS} get hmget hincrby zrange",
-        f"{SHARED} run:* measurements:* results scores spent "
+        f"{SHARED} run:* measurements:* results scores spent headline "
         + states("proposed", "queued", "confirming", "running", "scored", "crashed", "invalid"),
         "autoresearch:lease:*",
     ),

@@ -226,13 +226,18 @@ def find_drift(fresh: Sequence[float], canaries: int, others: Sequence[Sequence[
 
 def off(before: Sequence[float], score: float, others: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     """Difference and bound of a run that is off; None of one that is not, or while nothing can be said."""
+    found = distance(before, score, others)
+    return found if found is not None and abs(found[0]) > found[1] else None
+
+
+def distance(before: Sequence[float], score: float, others: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """How far a run is from the mean of those before, and how far it may be; None while nothing can be said."""
     noise = pool([before, *others])
     if not before or noise is None:
         return None
     quantile = -float(stdtrit(noise.freedom, DRIFT_LEVEL / 2))
     bound = quantile * noise.deviation_bpb * math.sqrt(1 + 1 / len(before))
-    difference = score - mean(before)
-    return (difference, bound) if abs(difference) > bound else None
+    return score - mean(before), bound
 
 
 # ---- what a simplification may lose ----------------------------------------------------------------------------------

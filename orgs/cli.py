@@ -3,14 +3,11 @@
 import hashlib
 import json
 import secrets
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -36,12 +33,14 @@ from ledger.rebuild import rebuild as rebuild_ledger
 from ledger.rules import RULES
 from ledger.selection import Order, Selection, find, read_since
 from ledger.server import RedisServer, join, open_redis
-from orgs.again import Conditions
+from orgs.again import CandidateFailed, Conditions, cancelled_by_signals
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
 from orgs.effects import SIGMA, read_effects
+from orgs.figures import Figure, figures_of
+from orgs.headline import measure_headline, why_none
 from orgs.lab import Lab
-from orgs.launch import CandidateFailed, Outcome, newest, unfinished
+from orgs.launch import Outcome, newest, unfinished
 from orgs.launch import launch as run_campaign
 from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
 from orgs.report import (
@@ -50,13 +49,15 @@ from orgs.report import (
     explain_state,
     plain,
     scores_by_source,
+    show_status,
     tabulate,
     tabulate_headline,
     tabulate_simulation,
 )
 from orgs.simulate import Simulation, simulate_nights, summarise_nights
+from orgs.status import Status, counts_line, read_status
 from orgs.view import Snapshot
-from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
+from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State, Verdict
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from sandbox.engines import Engine
@@ -262,11 +263,12 @@ def resume(
 
 
 def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
-    """The table of a campaign and where to look next."""
+    """The table of a campaign, its headline, and where to look next."""
     with ledger_of(lab, redis, ended.campaign) as ledger:
-        snapshot = Snapshot.read(ledger)
-    out.print(tabulate(snapshot.experiments, title=f"campaign {ended.campaign}"))
+        snapshot, status = Snapshot.read(ledger), status_of(lab, ledger)
+    out.print(tabulate(snapshot.experiments, f"campaign {ended.campaign}", snapshot.figures))
     out.print(Text(f"ended: {ended.reason}"))
+    tell_headline(status)
     if snapshot.champion is not None:
         branch, base = f"autoresearch/{ended.campaign}", snapshot.campaign.base[:10]
         out.print(Text(f"branch: {branch}"))
@@ -274,6 +276,21 @@ def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
     if not ended.finished:
         out.print(Text("interrupted: the same launch command goes on where this stopped"))
         raise typer.Exit(130)
+
+
+def tell_headline(status: Status) -> None:
+    """What a campaign came to: its headline, if it has one, and its counts."""
+    if status.headline is not None:
+        out.print(tabulate_headline(status.headline))
+    elif status.champion is not None and status.start is not None and status.champion.commit == status.start.commit:
+        out.print(Text("nothing merged: the champion is the start"))
+    out.print(Text(counts_line(status.results, promised=status.spending.promises), style="bold"), soft_wrap=True)
+
+
+def status_of(lab: Lab, ledger: Ledger) -> Status:
+    """The status of a campaign by receipts that are good. An imported one has none."""
+    imported = bool(ledger.campaign().imported_from)
+    return read_status(ledger, (lambda _: None) if imported else Key.existing(lab.state).complaint)
 
 
 @app.command(epilog="Example: autoresearch-org doctor --engine runc --json")
@@ -318,6 +335,23 @@ def doctor(
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
+@app.command("status", epilog="Example: autoresearch-org status -c demo-0308-2210 --json")
+def show_campaign(
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """A campaign at a glance: champion, error budget, noise and what speaks against it, results."""
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
+        status = status_of(lab, ledger)
+    if as_json:
+        print(json.dumps(status.plain(), indent=2))
+    else:
+        out.print(show_status(status))
+
+
 @ledger_app.command("list", epilog="Example: autoresearch-org ledger list --state merged --sort bpb --limit 10 --json")
 def list_experiments(
     state: Annotated[list[State] | None, typer.Option(help="Only those in this state; may be repeated.")] = None,
@@ -339,12 +373,12 @@ def list_experiments(
     selection = Selection(tuple(state or ()), lane, role, author, moment)
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
         experiments, total = find(ledger, selection, sort, limit or None), ledger.last_id()
-        name = ledger.name
+        name, figures = ledger.name, figures_of(experiments, ledger.rows(ledger.repeats()))
     if as_json:
-        print(json.dumps([summarise(e) for e in experiments], indent=2))
+        print(json.dumps([summarise(e, figures.get(e.id)) for e in experiments], indent=2))
     else:
         shown = "" if len(experiments) == total else f": {len(experiments)} of {total} experiments"
-        out.print(tabulate(experiments, title=f"campaign {name}{shown}"))
+        out.print(tabulate(experiments, f"campaign {name}{shown}", figures))
 
 
 @ledger_app.command(epilog="Example: autoresearch-org ledger show 3")
@@ -583,13 +617,15 @@ def report(
     test: Annotated[
         bool, typer.Option("--test", help="Also measure start and champion on the sealed test split, with fresh seeds.")
     ] = False,
-    runs: Annotated[int, typer.Option(help="Runs of each, with --test.", min=1)] = 2,
+    runs: Annotated[
+        int, typer.Option(help="Runs of each that there have to be, with --test; those in the ledger count.", min=1)
+    ] = 2,
     stolen_cpu: StolenOption = STOLEN_CPU,
     campaign: CampaignOption = None,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Write the progress plot of a campaign: all experiments, the merged ones, the champion."""
+    """Write the progress plot of a campaign (all experiments, the merged ones, the champion), and print its headline."""
     from orgs.plot import plot  # see there
 
     lab = Lab.open(lab_root)
@@ -601,8 +637,10 @@ def report(
     plot(snapshot.experiments, path, f"{snapshot.campaign.name}: {len(snapshot.judged)} experiments, {merged} merged")
     out.print(Text(f"plot: {path}"))
     if test:
-        with bench_of(lab, redis, campaign) as (ledger, leases):
-            out.print(headline(lab, ledger, leases, snapshot, runs, stolen_cpu))
+        complete_headline(lab, redis, snapshot.campaign.name, runs, stolen_cpu)
+    if not snapshot.campaign.imported_from:
+        with ledger_of(lab, redis, snapshot.campaign.name) as ledger:
+            tell_headline(status_of(lab, ledger))
 
 
 @app.command(epilog="Example: autoresearch-org simulate --effects null --tails t5 --nights 2000")
@@ -665,21 +703,33 @@ def simulate(
             err.print(Text(f"plot: {path}"))
 
 
-def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int, stolen_cpu: float) -> Table:
-    """Champion against start on text that no decision has seen. Each look at it is an event of the ledger."""
-    champion, branch = snapshot.champion, Champion(lab.root, ledger.name)
-    if champion is None or champion.score is None or champion.candidate is None:
-        raise BadInput(f"campaign {ledger.name} has no champion yet: nothing to compare")
-    with err.status("checking the sandbox"):
-        conditions = Conditions.of(champion.score, lab, engine=None, image=None, runtime=None, stolen_cpu=stolen_cpu)
-    sources = {"start": branch.source(snapshot.campaign.base), "champion": champion.candidate.source}
-    jobs = [(name, source, secrets.randbelow(2**31)) for _ in range(runs) for name, source in sources.items()]
-    measured = again(leases, conditions, jobs, unseal=lambda what: ledger.note("test split", f"{what} by report"))
-    scores: dict[str, list[float]] = {name: [] for name in sources}
-    for (name, _, _), measurement in zip(jobs, measured, strict=True):
-        if measurement.val_bpb is not None:
-            scores[name].append(measurement.val_bpb)
-    return tabulate_headline(scores)
+def complete_headline(lab: Lab, redis: str | None, campaign: str, runs: int, stolen_cpu: float) -> None:
+    """Champion and start on text that no decision has seen, until there are so many runs of each."""
+    with bench_of(lab, redis, campaign) as (ledger, leases):
+        champion = ledger.champion_experiment()
+        if champion is None or champion.score is None:
+            raise BadInput(f"campaign {ledger.name} has no champion yet: nothing to compare")
+        if why_none(ledger.campaign(), champion.commit) is not None:
+            return
+        with err.status("checking the sandbox"):
+            conditions = Conditions.of(
+                champion.score, lab, engine=None, image=None, runtime=None, stolen_cpu=stolen_cpu
+            )
+        with cancelled_by_signals() as cancel, err.status("starting") as status:
+            done = measure_headline(
+                ledger,
+                Champion(lab.root, ledger.name),
+                leases,
+                conditions,
+                runs,
+                complaint=Key.existing(lab.state).complaint,
+                by="report",
+                say=lambda line: err.print(Text(line), soft_wrap=True),
+                on_phase=status.update,
+                cancel=cancel,
+            )
+    if not done:
+        raise typer.Exit(130)
 
 
 # ---- shared by the commands ------------------------------------------------------------------------------------------
@@ -784,24 +834,8 @@ def known(client: Redis, campaign: str) -> str:
     return campaign
 
 
-@contextmanager
-def cancelled_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the run can clean up after itself."""
-    cancel = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        cancel.set()
-
-    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield cancel
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-
-
-def summarise(experiment: Experiment) -> dict[str, Any]:
-    """The row of `ledger list --json`."""
+def summarise(experiment: Experiment, claimed: Figure | None) -> dict[str, Any]:
+    """The row of `ledger list --json`; `claimed`: what is claimed of one that won."""
     score = experiment.score
     return {
         "id": experiment.id,
@@ -811,6 +845,9 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "author": experiment.author,
         "val_bpb": score.val_bpb if score else None,
         "claimed_bpb": experiment.claim and experiment.claim.bpb,
+        "fresh_bpb": claimed.bpb if claimed and claimed.fresh else None,
+        "fresh_runs": claimed.runs if claimed and claimed.fresh else 0,
+        "repeats": experiment.repeats,
         "num_steps": score.num_steps if score else None,
         "commit": experiment.commit,
         "why": experiment.why,
@@ -837,6 +874,7 @@ def facts_of(experiment: Experiment) -> Table:
         ("parent", experiment.candidate.parent[:10] if experiment.candidate else ""),
         ("review", f"{experiment.review.code}: {experiment.review.reason}" if experiment.review else ""),
         ("verdict", f"{experiment.verdict.rule}: {experiment.verdict.reason}" if experiment.verdict else ""),
+        *(numbers_of(experiment.verdict) if experiment.verdict else []),
         ("commit", experiment.commit or ""),
         ("note", experiment.note),
     ]
@@ -844,6 +882,28 @@ def facts_of(experiment: Experiment) -> Table:
         if text:
             grid.add_row(name, Text("".join(c if c.isprintable() or c == "\n" else " " for c in text)))
     return grid
+
+
+def numbers_of(verdict: Verdict) -> list[tuple[str, str]]:
+    """What a verdict was decided by, as rows."""
+    numbers: list[tuple[str, float | int | None, str]] = [
+        ("effect", verdict.effect_bpb, ".6f"),
+        ("threshold", verdict.threshold_bpb, ".6f"),
+        ("may lose", verdict.allowed_bpb or None, ".6f"),
+        ("σ̂", verdict.sigma_bpb, ".6f"),
+        ("ν", verdict.freedom, "d"),
+        ("n_c", len(verdict.champion_runs) or None, "d"),
+        ("K spent", verdict.judged, "d"),
+        ("p1", verdict.p1, ".3g"),
+        ("α left", verdict.alpha_left, ".3g"),
+    ]
+    told = ", ".join(f"{name} {value:{form}}" for name, value, form in numbers if value is not None)
+    return [
+        ("numbers", told),
+        ("its runs", " ".join(verdict.candidate_runs)),
+        ("champion's", " ".join(verdict.champion_runs)),
+        ("noise by", " | ".join(" ".join(group) for group in verdict.noise_runs)),
+    ]
 
 
 def describe(measurement: Measurement) -> Panel:

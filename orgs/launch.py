@@ -21,18 +21,21 @@ from ledger import Ledger
 from ledger.champion import Champion, branches
 from ledger.lease import Keeper, hold
 from ledger.rules import make_rule
-from ledger.server import join, open_redis
+from ledger.server import RedisServer, join, open_redis
 from ledger.witness import read_start, tell_start
+from orgs.again import CandidateFailed, Conditions, cancelled_by_signals
 from orgs.cluster import ray_session
 from orgs.data import ensure_dataset
+from orgs.headline import measure_headline, why_none
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
 from orgs.pipeline import Pipeline
 from orgs.seats import Site
 from orgs.view import View, watch
-from records import BadInput, Campaign, HostFault, MissingComponent, Policy, Refusal, State
+from records import BadInput, Campaign, HostFault, MissingComponent, Policy, State
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
+from sandbox.receipt import Key
 from sandbox.sweep import sweep
 
 MAX_HOST_FAILURES = 3
@@ -40,12 +43,6 @@ MAX_HOST_FAILURES = 3
 
 MAX_CHAMPION_FAILURES = 3
 """Repeats of one champion that end without a score: whatever it is, its noise cannot be known."""
-
-
-class CandidateFailed(Refusal):
-    """A candidate that had to succeed (the starting train.py) did not."""
-
-    exit_code = 5
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,20 @@ def launch(
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
         if weakness is not None:
             view.say(f"this Redis is weak, and every receipt will say so: {weakness}")
-        pipeline = stack.enter_context(seated(site, view))
-        failpoint.reach("launcher.seated")
-        return Shift(server.ledger(name, "lease"), org, pipeline, view, lock).work()
+        owner = server.ledger(name, "lease")
+        with seated(site, view) as pipeline:
+            failpoint.reach("launcher.seated")
+            ended = Shift(owner, org, pipeline, view, lock).work()
+        if ended.finished and org.headline.runs:
+            limits, rigour = org.sandbox.limits(), org.audit.rigour()
+            conditions = Conditions(lab, dataset, device, engine, limits, site.budget_s, rigour, weakness)
+            ended = conclude(ended, server, conditions, org.headline.runs, view)
+        if ended.finished:
+            # Last of all: a launch that dies before goes on from here.
+            refuse_if_lost(lock, name)
+            owner.set_stop(ended.reason)
+            failpoint.reach("launcher.stopped")
+        return ended
 
 
 # ---- the campaign ----------------------------------------------------------------------------------------------------
@@ -220,6 +228,40 @@ def refuse_other_promise(campaign: Campaign, org: OrgFile) -> None:
         )
 
 
+def conclude(ended: Outcome, server: RedisServer, conditions: Conditions, runs: int, view: View) -> Outcome:
+    """Measure the headline of a campaign whose budget is spent; unfinished if it was interrupted.
+
+    Raises:
+        HostFault: as orgs.headline; the next launch goes on with the runs that are missing.
+    """
+    ledger = server.ledger(ended.campaign, "runner")
+    if (reason := why_none(ledger.campaign(), ledger.champion_commit())) is not None:
+        view.say(reason)
+        return ended
+    with cancelled_by_signals() as cancel:
+        try:
+            done = measure_headline(
+                ledger,
+                Champion(conditions.lab.root, ended.campaign),
+                join(server.logins["lease"]),
+                conditions,
+                runs,
+                complaint=Key.of(conditions.lab.state).complaint,
+                by="launch",
+                say=view.say,
+                on_phase=lambda phase: view.update(ledger, None, phase),
+                cancel=cancel,
+            )
+        except CandidateFailed as failed:
+            # The campaign is over all the same, and the ledger has the run that failed.
+            view.say(f"no headline: {failed}")
+            return ended
+    if not done:
+        reason = "interrupted during the headline; `report --test` measures what is missing of it"
+        return Outcome(ended.campaign, reason, finished=False)
+    return ended
+
+
 @contextmanager
 def seated(site: Site, view: View) -> Iterator[Pipeline]:
     """The org at work: every seat filled, and given back at the end."""
@@ -259,16 +301,11 @@ class Shift:
             while True:
                 draining = self.reason_to_drain()
                 self.show(draining)
-                if self.lock.lost.is_set():
-                    raise HostFault(f"another launcher took over campaign {name} while this one was asleep")
+                refuse_if_lost(self.lock, name)
                 if self.signals >= 2:
                     return Outcome(name, "stopped at once", finished=False)
                 if draining and self.drained():
-                    finished = self.signals == 0
-                    if finished:
-                        self.ledger.set_stop(draining)
-                        failpoint.reach("launcher.stopped")
-                    return Outcome(name, draining, finished)
+                    return Outcome(name, draining, finished=self.signals == 0)
                 failpoint.reach("launcher.draining" if draining else "launcher.working")
                 self.pipeline.advance(partial(self.may_step, draining=draining is not None))
                 self.refuse_to_waste_the_night()
@@ -326,7 +363,8 @@ class Shift:
         for event in self.ledger.events(after=self.last_event):
             self.last_event = event.id
             self.view.event(event, self.ledger)
-        self.view.update(self.ledger, self.org.budget.experiments, draining)
+        notice = f"draining: {draining}; Ctrl-C again stops at once" if draining else None
+        self.view.update(self.ledger, self.org.budget.experiments, notice)
 
     def refuse_to_waste_the_night(self) -> None:
         """Stop when the start itself fails, or the champion again and again, or when the host fails every run."""
@@ -354,6 +392,12 @@ class Shift:
 def nothing_to_do(ledger: Ledger) -> bool:
     """Whether the champion is measured, and neither an idea nor a run nor a verdict is under way."""
     return all(state.final for state in ledger.counts()) and ledger.champion_experiment() is not None
+
+
+def refuse_if_lost(lock: Keeper, name: str) -> None:
+    """Raise HostFault if the campaign is another launcher's by now."""
+    if lock.lost.is_set():
+        raise HostFault(f"another launcher took over campaign {name} while this one was asleep")
 
 
 def verdict_first(ledger: Ledger) -> bool:

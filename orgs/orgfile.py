@@ -169,6 +169,13 @@ class UpkeepSettings(Section):
     """The champion without one of its changes."""
 
 
+class HeadlineSettings(Section):
+    """Champion against start once the campaign is over: fresh seeds, the sealed test split."""
+
+    runs: Annotated[int, Field(ge=0, le=64)] = 4
+    """Of each, after the last experiment: 4 take the time of 8 experiments. With 0 the campaign ends with its counts alone."""
+
+
 class OrgFile(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
@@ -183,6 +190,7 @@ class OrgFile(Section):
     merge: Merge = Merge()
     early_stop: EarlyStopping = EarlyStopping()
     upkeep: UpkeepSettings = UpkeepSettings()
+    headline: HeadlineSettings = HeadlineSettings()
 
     @classmethod
     def load(cls, path: Path, lab: Path) -> "OrgFile":

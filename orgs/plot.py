@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from orgs.figures import figures_of
 from records import Experiment, State
 
 KEPT, DISCARDED = "#2ca02c", "#b8b8b8"
@@ -25,26 +26,31 @@ class Point(NamedTuple):
 def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
     """Write the progress plot: scored experiments in the order in which they ended, merged ones named, the champion as a staircase.
 
-    Scores far above the champion's start would flatten everything else: they are drawn as arrows at the upper edge.
+    Each idea is one point, however often it was run. One that won lies where its fresh runs say, if it has any; these are
+    drawn above one another, as small marks. Scores far above the champion's start would flatten everything else: they are drawn as
+    arrows at the upper edge.
 
     Args:
         experiments: rows of one campaign; at least one has a score.
         path: PNG to write.
         title: heading.
     """
-    scored = [(e, e.score.val_bpb) for e in experiments if e.score is not None and e.score.val_bpb is not None]
-    points = [Point(i, bpb, e) for i, (e, bpb) in enumerate(sorted(scored, key=lambda row: row[0].updated_at))]
-    kept = [point for point in points if point.experiment.state == State.MERGED]
+    ideas, repeats = points_of(experiments)
+    points = [*ideas, *repeats]
+    kept = [point for point in ideas if point.experiment.state == State.MERGED]
     bottom, top = vertical_range([point.bpb for point in points], [point.bpb for point in kept])
-    others = [point for point in points if point not in kept]
+    others = [point for point in ideas if point not in kept]
     shown, beyond = [p for p in others if p.bpb <= top], [p for p in others if p.bpb > top]
-    end = len(points) - 0.5
+    end = len(ideas) - 0.5
 
     figure, axes = plt.subplots(figsize=(12, 6), dpi=120)
     axes.scatter([p.x for p in shown], [p.bpb for p in shown], s=28, color=DISCARDED, label="not merged", zorder=2)
     if beyond:
         edge = [top - 0.01 * (top - bottom)] * len(beyond)
         axes.scatter([p.x for p in beyond], edge, s=36, marker="^", color=DISCARDED, label="off the scale", zorder=2)
+    if repeats:
+        xs, ys = [p.x for p in repeats], [min(p.bpb, top) for p in repeats]
+        axes.scatter(xs, ys, s=10, marker="_", color=KEPT, label="champion again", zorder=3)
     if kept:
         xs, ys = [p.x for p in kept], [p.bpb for p in kept]
         axes.scatter(xs, ys, s=60, color=KEPT, edgecolor="black", linewidth=0.6, label="merged", zorder=4)
@@ -75,6 +81,20 @@ def plot(experiments: Sequence[Experiment], path: Path, title: str) -> None:
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def points_of(experiments: Sequence[Experiment]) -> tuple[list[Point], list[Point]]:
+    """Ideas and baselines in the order in which they ended; and repeats, each beside the champion whose they are."""
+    again = [e for e in experiments if e.repeats is not None]
+    figures = figures_of(experiments, again)
+    ended = sorted((e for e in experiments if e.repeats is None), key=lambda e: e.updated_at)
+    newest = {e.id: e.score.val_bpb for e in ended if e.score is not None and e.score.val_bpb is not None}
+    scores = newest | {id: figure.bpb for id, figure in figures.items()}
+    ideas = [Point(i, scores[e.id], e) for i, e in enumerate(e for e in ended if e.id in scores)]
+    places = {point.experiment.id: point.x for point in ideas}
+    runs = [(e, m.val_bpb) for e in again for m in e.runs]
+    repeats = [Point(places[e.repeats], bpb, e) for e, bpb in runs if bpb is not None and e.repeats in places]
+    return ideas, repeats
 
 
 def vertical_range(scores: Sequence[float], kept: Sequence[float]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from ledger import Ledger, Running
 from ledger.store import RESULTS
-from orgs.report import delta_bpb, plain, tabulate
+from orgs.figures import Figure, figures_of
+from orgs.report import delta_bpb, name_state, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
-WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
+WAITING = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.CONFIRMING)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Snapshot:
     def start(self) -> Experiment | None:
         return next((e for e in self.experiments if e.lane == "baseline" and e.state == State.MERGED), None)
 
+    @cached_property
+    def figures(self) -> dict[int, Figure]:
+        """By id, what is claimed of those that won."""
+        return figures_of(self.experiments, (e for e in self.experiments if e.repeats is not None))
+
     @property
     def judged(self) -> list[Experiment]:
         """Experiments that had their turn on the device and ended, newest last. The baseline is not one of them."""
@@ -56,7 +63,7 @@ class View(Protocol):
 
     def say(self, line: str) -> None: ...
     def event(self, event: Event, ledger: Ledger) -> None: ...
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None: ...
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None: ...
 
 
 class Lines:
@@ -78,7 +85,7 @@ class Lines:
         ended = "" if state == State.RUNNING else result(experiment)
         self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{ended}")
 
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None:
         """Nothing to redraw."""
 
 
@@ -103,8 +110,8 @@ class Screen:
     def event(self, event: Event, ledger: Ledger) -> None:
         """The panel shows the state itself."""
 
-    def update(self, ledger: Ledger, goal: int, draining: str | None) -> None:
-        self.live.update(draw(Snapshot.read(ledger), goal, draining, time.monotonic() - self.started))
+    def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None:
+        self.live.update(draw(Snapshot.read(ledger), goal, notice, time.monotonic() - self.started))
 
 
 @contextmanager
@@ -118,8 +125,15 @@ def watch(console: Console) -> Iterator[View]:
         yield Screen(live)
 
 
-def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) -> RenderableType:
-    """The whole panel."""
+def draw(snapshot: Snapshot, goal: int | None, notice: str | None, elapsed_s: float) -> RenderableType:
+    """The whole panel.
+
+    Args:
+        snapshot: the campaign.
+        goal: experiments that it may judge; None when it has ended.
+        notice: what people have to know beside it.
+        elapsed_s: since the launch.
+    """
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column()
@@ -128,12 +142,13 @@ def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) 
     for running in snapshot.running:
         facts.add_row("now", now_line(snapshot, running))
     if snapshot.waiting:
-        facts.add_row("next", plain(" · ".join(f"#{e.id} {e.hypothesis.title} ({e.state})" for e in snapshot.waiting)))
+        waiting = (f"#{e.id} {e.hypothesis.title} ({name_state(e)})" for e in snapshot.waiting)
+        facts.add_row("next", plain(" · ".join(waiting)))
     parts: list[RenderableType] = [facts]
     if snapshot.judged:
-        parts += [Text(), tabulate(snapshot.judged[-6:])]
-    if draining:
-        parts.append(Text(f"draining: {draining}; Ctrl-C again stops at once", style="yellow"))
+        parts += [Text(), tabulate(snapshot.judged[-6:], figures=snapshot.figures)]
+    if notice:
+        parts.append(Text(notice, style="yellow"))
     name = snapshot.campaign.name
     return Panel(
         Group(*parts), title=f"[bold]{name}[/] · branch autoresearch/{name}", title_align="left", border_style="blue"
@@ -142,20 +157,24 @@ def draw(snapshot: Snapshot, goal: int, draining: str | None, elapsed_s: float) 
 
 def champion_line(snapshot: Snapshot) -> Text:
     champion, start = snapshot.champion, snapshot.start
-    if champion is None or champion.score is None or champion.score.val_bpb is None:
+    claimed = None if champion is None else snapshot.figures.get(champion.id)
+    if champion is None or claimed is None:
         return Text("measuring the start …", style="dim")
-    line = Text(f"{champion.score.val_bpb:.4f} bpb", style="bold green")
-    if start is not None and champion.id != start.id and start.score is not None and start.score.val_bpb is not None:
-        line.append(f"  {champion.score.val_bpb - start.score.val_bpb:+.4f} since the start  ", style="green")
+    runs = f"{claimed.runs} fresh run{'s' if claimed.runs > 1 else ''}"
+    line = Text(f"{claimed.bpb:.4f} bpb", style="bold green")
+    line.append(f"  {runs if claimed.fresh else 'claimed by its selecting runs'}", style="dim")
+    before = None if start is None else snapshot.figures.get(start.id)
+    if start is not None and champion.id != start.id and before is not None:
+        line.append(f"  {claimed.bpb - before.bpb:+.4f} since the start  ", style="green")
         line.append_text(plain(f"(#{champion.id} {champion.hypothesis.title})"))
     return line
 
 
-def progress_line(snapshot: Snapshot, goal: int, elapsed_s: float) -> Text:
+def progress_line(snapshot: Snapshot, goal: int | None, elapsed_s: float) -> Text:
     merged = sum(e.state == State.MERGED for e in snapshot.judged)
     minutes, seconds = divmod(int(elapsed_s), 60)
     return Text(
-        f"{len(snapshot.judged)}/{goal} judged, {merged} merged · {snapshot.device_minutes:.1f} device minutes · {minutes}:{seconds:02d} here"
+        f"{len(snapshot.judged)}{'' if goal is None else f'/{goal}'} judged, {merged} merged · {snapshot.device_minutes:.1f} device minutes · {minutes}:{seconds:02d} here"
     )
 
 

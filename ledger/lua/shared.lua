@@ -5,6 +5,7 @@
 --   runners  run:<id>          hash: attempts, device, fence, holder, live, spent     hash: device_ms
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
+--            headline          list of JSON: runs of champion and start on the test split, oldest first
 --   arbiter  verdict:<id>      hash: verdict, commit, rebases, earlier      champion  hash: commit, experiment
 --            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
 --            lane:baseline     sorted set: ids of all baselines                        Intent

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from typing import Literal
 
 from ledger.verdict import Evidence, decide
 from records import (
@@ -11,6 +12,7 @@ from records import (
     Failure,
     FailureKind,
     Hashes,
+    HeadlineRun,
     Hypothesis,
     Measurement,
     Policy,
@@ -103,3 +105,8 @@ def failed(source: str, kind: FailureKind, run_id: str = "failed") -> Measuremen
     failure = Failure(kind=kind, message="it went wrong")
     changes = {"status": kind.value, "val_bpb": None, "failure": failure, "seed": 0}
     return scored(source, 0.0, run_id).model_copy(update=changes)
+
+
+def headline_run(program: Literal["start", "champion"], commit: str, source: str, test_bpb: float) -> HeadlineRun:
+    measurement = scored(source, test_bpb).model_copy(update={"split": "test"})
+    return HeadlineRun(program=program, commit=commit, measurement=measurement)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import redis
 
-from ledger import Ledger
+from ledger import AlreadyRecorded, Ledger
 from ledger.champion import Champion
 from ledger.inspection import COVERED, hash_of, inspect
 from ledger.lease import Lease
 from records import FailureKind, State
 from sandbox.receipt import Key
 from tests.ledger.night import Night
-from tests.ledger.repository import Repository
-from tests.ledger.samples import REFUSED, failed, lower_or_not, program, scored
+from tests.ledger.repository import START, Repository
+from tests.ledger.samples import REFUSED, failed, headline_run, lower_or_not, program, scored
 
 
 class Ended(Night):
@@ -69,6 +69,60 @@ def test_an_honest_night_is_found_to_be_one(ended: Ended) -> None:
     assert found["receipts"] == "6 measurements, signed by this lab"
     assert found["merges"] == "2 on autoresearch/night"
     assert found["anchors"] == "2 merges naming the history before"
+
+
+def with_a_headline(ended: Ended) -> None:
+    for run in (
+        headline_run("start", ended.start, START, 1.0),
+        headline_run("champion", ended.champion.head(), "LR = 0.4\n", 0.8),
+    ):
+        ended.ledger.add_headline_run(run.model_copy(update={"measurement": ended.key.sign(run.measurement)}))
+
+
+def test_a_headline_is_kept_whole_once_and_checked_like_everything_else(ended: Ended) -> None:
+    with_a_headline(ended)
+    assert [(run.program, run.measurement.val_bpb) for run in ended.ledger.headline_runs()] == [
+        ("start", 1.0),
+        ("champion", 0.8),
+    ]
+    with pytest.raises(AlreadyRecorded):
+        ended.ledger.add_headline_run(ended.ledger.headline_runs()[0])
+    checks = inspect(ended.ledger, ended.champion, ended.key.complaint)
+    assert [check.complaints for check in checks] == [[]] * 6
+    assert {check.name: check.found for check in checks}["receipts"] == "8 measurements, signed by this lab"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "noticed"),
+    [
+        ('"val_bpb":0.8', '"val_bpb":0.7', {"rows", "receipts"}),
+        ('"split":"test"', '"split":"val"', {"rows", "receipts", "merges"}),
+        ('"program":"champion"', '"program":"start"', {"rows"}),
+        ('"program":"champion"', "", {"rows"}),
+    ],
+)
+def test_a_headline_that_somebody_has_embellished_is_noticed(
+    ended: Ended, old: str, new: str, noticed: set[str]
+) -> None:
+    with_a_headline(ended)
+    key, client = ended.ledger.prefix + "headline", ended.ledger.client
+    text = client.lindex(key, 1)
+    assert old in text
+    client.lset(key, 1, text.replace(old, new))
+    assert set(ended.complaints()) == noticed
+
+
+def test_a_headline_that_leaves_out_a_run_is_noticed(ended: Ended) -> None:
+    with_a_headline(ended)
+    ended.ledger.client.rpop(ended.ledger.prefix + "headline")
+    assert ended.complaints() == {"rows": ["the headline's runs are not what the history says"]}
+
+
+def test_a_headline_about_another_program_is_noticed_though_it_is_signed(ended: Ended) -> None:
+    run = headline_run("champion", ended.champion.head(), "LR = 0.1\n", 0.1)
+    ended.ledger.add_headline_run(run.model_copy(update={"measurement": ended.key.sign(run.measurement)}))
+    (complaint,) = ended.complaints()["merges"]
+    assert complaint.endswith(f"it is not of {ended.champion.head()[:10]} on the test split")
 
 
 @pytest.mark.parametrize("dead", ["before git", "after git"])

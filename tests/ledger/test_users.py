@@ -29,7 +29,7 @@ from tests.components import require
 from tests.ledger.conftest import SYSTEM_SERVER, running_server
 from tests.ledger.org import AGAIN, BASELINE, Org
 from tests.ledger.repository import START, Repository
-from tests.ledger.samples import APPROVED, BASE, campaign, idea, program, scored
+from tests.ledger.samples import APPROVED, BASE, campaign, headline_run, idea, program, scored
 
 USERS = (*RIGHTS, "owner")
 KEEPS = ("--appendonly", "yes", "--appendfsync", "always")
@@ -210,6 +210,11 @@ STEPS: dict[str, tuple[set[str], Prepare, Step]] = {
     "stop": ({"lease"}, nothing, lambda w, user, _: w.ledger(user).set_stop("enough")),
     "go on": (set(), nothing, lambda w, user, _: w.ledger(user).clear_stop()),
     "begin": (set(), nothing, lambda w, user, _: Ledger(w.client(user), "other").create(campaign("other"))),
+    "keep a run of the headline": (
+        {"runner"},
+        nothing,
+        lambda w, user, _: w.ledger(user).add_headline_run(headline_run("start", BASE, BASELINE, 1.0)),
+    ),
     "note": ({"agent", "runner", "arbiter"}, nothing, lambda w, user, _: w.ledger(user).note("replay", "of #1")),
 }
 
@@ -294,6 +299,7 @@ OTHERS_KEYS = [
     ("ZREM state:merged 1", {"arbiter"}),
     ("RPUSH measurements:2 {}", {"runner"}),
     ("RPUSH measurements:1 {}", {"runner"}),
+    ("RPUSH headline {}", {"runner"}),
     ("HSET run:2 attempts 0", {"runner"}),
     ("ZADD scores 0.1 2", {"runner"}),
     ("HSET results x 2", {"runner"}),

@@ -26,6 +26,10 @@ lie_bpb = 0.1
 engine = "{engine}"
 device = "cpu"
 stolen_cpu = 1.0  # tests run on busy machines
+[merge]
+rule = "keep-if-lower"
+[headline]
+runs = 0
 """
 
 

@@ -44,7 +44,8 @@ def test_every_preset_loads(preset: Path) -> None:
 
 def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
     org = load(lab, 'name = "mine"')
-    assert org.budget.experiments == 100 and org.merge.rule == "keep-if-lower"
+    assert org.budget.experiments == 100 and org.merge.rule == "two-run-min"
+    assert org.headline.runs == 4
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,8 @@ def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
         ('name = "a"\n[sandbox]\nengine = "chroot"', ["sandbox.engine", "docker", "runc", "chroot"]),
         ('name = "a"\n[merge]\nrule = "vibes"', ["merge.rule", "keep-if-lower", "vibes"]),
         ('name = "a"\n[roles.coder]\nfile = "roles/kodar.md"', ["roles.coder.file", "roles/kodar.md"]),
+        ('name = "a"\n[headline]\nruns = -1', ["headline.runs", "greater than or equal to 0", "-1"]),
+        ('name = "a"\n[headline]\nrun = 1', ["headline.run", "unknown key", "runs"]),
         ('name = "a"\nprogram = "plan.md"', ["program", "plan.md"]),
         ('name = "a"\n[data]\ncorpus = "local"', ["data: paths belong to the corpus 'local'"]),
         ('name = "a"\n[data]\npaths = ["texts"]', ["data: paths belong to the corpus 'local'"]),

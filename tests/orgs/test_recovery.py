@@ -79,7 +79,9 @@ def test_a_list_is_filtered_sorted_and_cut(lab: Path) -> None:
 
 
 def test_show_says_why_in_words(night: Path) -> None:
-    assert "lost: 1.100000 bpb is not lower than the champion's 0.900000 (+0.200000)" in said(night, "show", "3")
+    shown = said(night, "show", "3")
+    assert "lost: 0.200000 bpb not lower after 1 run" in shown
+    assert "effect -0.200000, threshold 0.000000, n_c 1, K spent 2, p1 0.5" in shown and "run-2" in shown
     assert data(night, "show", "5")["why"] == "the reviewer refused it (seed_only): only a seed differs"
 
 
