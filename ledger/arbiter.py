@@ -42,6 +42,7 @@ class Arbiter:
         champion are missing."""
         if self.ledger.outbox():
             return False
+        decisions = self.ledger.decisions()
         champion = self.ledger.champion_commit()
         head = self.champion.head()
         experiment = self.ledger.next_scored()
@@ -79,7 +80,7 @@ class Arbiter:
         if experiment is None:
             return False
         failpoint.reach("arbiter.read")
-        self.judge(experiment, head, standing)
+        self.judge(experiment, head, standing, decisions)
         return True
 
     def begin_anew(self, standing: Standing, drift: Drift) -> None:
@@ -126,12 +127,13 @@ class Arbiter:
             return
         self.ledger.discard(baseline.id, Verdict(merge=False, rule="baseline", champion_bpb=None, candidate_bpb=measurement.val_bpb, reason=reason))  # fmt: skip
 
-    def judge(self, experiment: Experiment, head: str, standing: Standing) -> None:
-        """Discard the experiment, have it run again, or have it landed on the champion."""
+    def judge(self, experiment: Experiment, head: str, standing: Standing, decisions: str) -> None:
+        """Discard the experiment, have it run again, or have it landed on the champion: unless somebody else, while this arbiter
+        slept, has decided anything since there were so many decisions."""
         candidate, runs = experiment.candidate, experiment.runs
         assert candidate is not None, "a scored experiment has a candidate"
         if (wrong := self.why_not(experiment, runs, standing)) is not None:
-            self.ledger.discard(experiment.id, wrong)
+            self.ledger.discard(experiment.id, wrong, decisions)
             return
         if (again := why_again(runs, standing)) is not None:
             self.ledger.rebase(experiment.id, f"rebase: {again}")
@@ -139,14 +141,14 @@ class Arbiter:
         step, verdict = standing.judge(experiment, runs)
         failpoint.reach("arbiter.judged")
         if step is Step.DISCARD:
-            self.ledger.discard(experiment.id, verdict)
+            self.ledger.discard(experiment.id, verdict, decisions)
             failpoint.reach("arbiter.discarded")
             return
         if any(run.audit is None or run.audit.level != "full" for run in runs):
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         if step is Step.AGAIN:
-            self.ledger.confirm(experiment.id, verdict)
+            self.ledger.confirm(experiment.id, verdict, decisions)
             failpoint.reach("arbiter.confirming")
             return
         measurement = runs[-1]
@@ -158,7 +160,7 @@ class Arbiter:
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
         if len(hashes) > 1:
             reason = "the program that was measured is not the one that would land"
-            self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}))
+            self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}), decisions)
             return
         intent = Intent(
             campaign=self.ledger.name,
@@ -167,7 +169,7 @@ class Arbiter:
             commit=commit,
             source_sha256=measurement.hashes.source,
         )
-        self.ledger.intend_merge(verdict, intent.sealed(self.seal))
+        self.ledger.intend_merge(verdict, intent.sealed(self.seal), decisions)
         failpoint.reach("arbiter.intended")
 
     def why_not(self, experiment: Experiment, runs: list[Measurement], standing: Standing) -> Verdict | None:

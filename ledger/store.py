@@ -345,14 +345,18 @@ class Ledger:
         """
         self.run("unseat", id, reason)
 
-    def confirm(self, id: int, verdict: Verdict) -> None:
-        """scored → confirming: it is run again."""
-        self.run("confirm", id, verdict.model_dump_json(), verdict.reason)
+    def decisions(self) -> str:
+        """How many decisions the arbiter has taken. A verdict that was thought out then is refused once there are more."""
+        return str(self.reader.hget(self.prefix + "champion", "decisions") or "0")
 
-    def discard(self, id: int, verdict: Verdict) -> None:
-        """scored → discarded | within_noise."""
+    def confirm(self, id: int, verdict: Verdict, decisions: str = "*") -> None:
+        """scored → confirming: it is run again. Raises WrongState as `discard`."""
+        self.run("confirm", id, verdict.model_dump_json(), verdict.reason, decisions)
+
+    def discard(self, id: int, verdict: Verdict, decisions: str = "*") -> None:
+        """scored → discarded | within_noise. Raises WrongState if there are more `decisions` by now (`*`: any number)."""
         to = State.WITHIN_NOISE if verdict.within_noise else State.DISCARDED
-        self.run("discard", id, verdict.model_dump_json(), verdict.reason, to)
+        self.run("discard", id, verdict.model_dump_json(), verdict.reason, to, decisions)
 
     def rebase(self, id: int, note: str) -> None:
         """scored | confirming → proposed: its parent is no longer the champion, so its scores say nothing. Stale after
@@ -363,12 +367,12 @@ class Ledger:
         """How many measurements of an experiment there are."""
         return int(self.reader.llen(f"{self.prefix}measurements:{id}"))
 
-    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+    def intend_merge(self, verdict: Verdict, intent: Intent, decisions: str = "*") -> None:
         """scored → merging, with the intent in the outbox.
 
-        Raises WrongState when another merge is under way or the intent's parent is not the champion.
+        Raises WrongState when another merge is under way, the intent's parent is not the champion, or as `discard`.
         """
-        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json())
+        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json(), decisions)
         self.run("intend_merge", intent.experiment, *args)
 
     def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
