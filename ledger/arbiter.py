@@ -68,9 +68,10 @@ class Arbiter:
         standing = self.court.standing(experiment.runs[0] if experiment is not None and experiment.runs else None)
         if standing is None or standing.open_repeats:
             return False
-        if (drift := standing.drift()) is not None and drift.confirmed:
-            self.begin_anew(standing, drift)
+        if experiment is not None and self.set_aside(experiment, standing, decisions):
             return True
+        if (drift := standing.drift()) is not None and drift.confirmed:
+            return self.begin_anew(standing, drift)
         if missing := standing.missing(confirming=experiment is not None and len(experiment.runs) > 1):
             self.run_champion(standing, head, missing, "repeat")
             return False
@@ -83,14 +84,27 @@ class Arbiter:
         self.judge(experiment, head, standing, decisions)
         return True
 
-    def begin_anew(self, standing: Standing, drift: Drift) -> None:
+    def begin_anew(self, standing: Standing, drift: Drift) -> bool:
         """The machine is not what it was, so no score of before compares with one of now: candidates that have any are measured
-        again, and so is the champion."""
+        again, and so is the champion. False while one of them is on a device: its next run must not be added to those of before."""
         for experiment in self.ledger.experiments(states=[State.SCORED, State.CONFIRMING]):
             self.ledger.rebase(experiment.id, f"rebase: {drift}")
         failpoint.reach("arbiter.sent_back")
+        if any(experiment.runs for experiment in self.ledger.experiments(states=[State.RUNNING])):
+            return False
         self.ledger.unseat(standing.champion.id, str(drift))
         failpoint.reach("arbiter.unseated")
+        return True
+
+    def set_aside(self, experiment: Experiment, standing: Standing, decisions: str) -> bool:
+        """Discard what has no good receipt, and send back what cannot be compared any more: before the champion is run for it."""
+        if (wrong := self.why_not(experiment, experiment.runs, standing)) is not None:
+            self.ledger.discard(experiment.id, wrong, decisions)
+            return True
+        if (again := why_again(experiment.runs, standing)) is not None:
+            self.ledger.rebase(experiment.id, f"rebase: {again}")
+            return True
+        return False
 
     def moved_meanwhile(self, head: str) -> Experiment | None:
         """One that waits for its next run, and was made from a commit that is the champion no more."""
@@ -132,12 +146,6 @@ class Arbiter:
         slept, has decided anything since there were so many decisions."""
         candidate, runs = experiment.candidate, experiment.runs
         assert candidate is not None, "a scored experiment has a candidate"
-        if (wrong := self.why_not(experiment, runs, standing)) is not None:
-            self.ledger.discard(experiment.id, wrong, decisions)
-            return
-        if (again := why_again(runs, standing)) is not None:
-            self.ledger.rebase(experiment.id, f"rebase: {again}")
-            return
         step, verdict = standing.judge(experiment, runs)
         failpoint.reach("arbiter.judged")
         if step is Step.DISCARD:
@@ -187,9 +195,12 @@ class Arbiter:
 
 
 def why_again(runs: list[Measurement], standing: Standing) -> str | None:
-    """Why runs of a candidate cannot be judged together."""
-    if not all(comparable(run, standing.scores[0]) for run in runs):
-        return "its runs were not all made under the champion's conditions"
+    """Why runs of a candidate cannot be judged together, or will never compare with the champion's."""
+    if not all(comparable(run, runs[0]) for run in runs):
+        return "its runs were not all made under the same conditions"
+    newest = standing.newest
+    if newest is not None and newest.started_at > runs[-1].started_at and not comparable(newest, runs[-1]):
+        return "the champion has been run under other conditions since"
     return None
 
 

@@ -37,6 +37,8 @@ class Standing(NamedTuple):
     """Fresh runs of each earlier champion."""
     open_repeats: int
     """Runs of the champion that have been asked for, and are not in yet."""
+    newest: Measurement | None
+    """The champion's newest run, under whatever conditions."""
     asked: int
     """Repeats of this champion, whatever became of them."""
     canaries_asked: int
@@ -126,9 +128,9 @@ class Court:
             if id in rows:
                 by_champion.setdefault(of, []).append(rows[id])
         mine = by_champion.get(champion.id, [])
-        if like is None:
-            newest = [m for row in (champion, *mine) for m in self.good(row)]
-            like = newest[-1] if newest else None
+        ever = sorted((m for row in (champion, *mine) for m in self.good(row)), key=lambda m: m.started_at)
+        newest = ever[-1] if ever else None
+        like = like or newest
         fresh = self.fresh(champion, mine, like)
         own = {m.run_id for m in self.good(champion, like)} - {m.run_id for m in fresh}
         canary_runs = {m.run_id for row in mine if row.hypothesis.category == CANARY for m in row.measurements}
@@ -144,6 +146,7 @@ class Court:
             canaries=canaries,
             others=[group for group in others if len(group) > 1],
             open_repeats=sum(not row.state.final for row in mine),
+            newest=newest,
             asked=len(mine),
             canaries_asked=sum(
                 row.hypothesis.category == CANARY for rows_of in by_champion.values() for row in rows_of

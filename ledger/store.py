@@ -76,7 +76,7 @@ class Spent(NamedTuple):
     judged: int
     """Ended by its result: in one of RESULTS."""
     verdicts: int
-    """Of these, judged by its scores: in one of VERDICTS."""
+    """Judged by its scores: in one of VERDICTS. Those count too that a rebuilt ledger has lost."""
     open: int
     """Proposed, claimed, coded or queued: its run lies ahead."""
     device_s: float
@@ -133,8 +133,10 @@ class Ledger:
         crown = ("", "") if champion is None else (champion.id, champion.commit or "")
         parts = json.dumps([part_of_load(row) for row in rows])
         device_ms = sum(round(device_seconds(m) * 1000) for m in measured)
+        verdicts = [row.verdict.judged or 0 for row in rows if row.is_idea and row.state in VERDICTS and row.verdict]
+        lost = max([0, *verdicts]) - len(verdicts)  # what did not merge was judged too: git says how much there was
         given = (campaign.name, campaign.model_dump_json(), SCHEMA, source, detail)
-        self.run("load", *given, parts, *crown, device_ms)
+        self.run("load", *given, parts, *crown, device_ms, max(0, lost))
 
     def check_name(self, campaign: Campaign) -> None:
         if campaign.name != self.name or not NAME.fullmatch(campaign.name):
@@ -451,7 +453,8 @@ class Ledger:
         at_work = sum(standing[state] for state in AT_WORK)
         unfinished = sum(count for state, count in standing.items() if not state.final)
         device_ms = int(self.reader.hget(self.prefix + "spent", "device_ms") or 0)
-        verdicts = sum(standing[state] for state in VERDICTS)
+        lost = int(self.reader.hget(self.prefix + "champion", "lost_verdicts") or 0)
+        verdicts = sum(standing[state] for state in VERDICTS) + lost
         return Spent(judged + at_work, judged, verdicts, unfinished - at_work, device_ms / 1000)
 
     def events(self, after: int = 0, count: int = 1000) -> list[Event]:

@@ -6,7 +6,7 @@
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
 --   arbiter  verdict:<id>      hash: verdict, commit, rebases, earlier      champion  hash: commit, experiment,
---                                                                                        decisions
+--                                                                                        decisions, lost_verdicts
 --            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
 --            lane:baseline     sorted set: ids of all baselines                        Intent
 --            lane:repeat       sorted set: ids of all repeats, by the champion's
