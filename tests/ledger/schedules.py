@@ -448,7 +448,9 @@ class Night:
         """What the checker says, when all has settled."""
         ledger = Ledger(self.client, self.campaign)
         waiting = ledger.experiments(states=[State.CONFIRMING, State.RUNNING, State.MERGING])
-        return [f"#{e.id} is left {e.state}" for e in waiting] + complaints(ledger, self.champion, self.acknowledged, signature, self.budget)
+        return [f"#{e.id} is left {e.state}" for e in waiting] + complaints(
+            ledger, self.champion, self.acknowledged, signature, self.budget
+        )
 
     # ---- who works on it ---------------------------------------------------------------------------------------------
 
