@@ -28,7 +28,10 @@ NAMES = frozenset(
         "runner": "leased swept requeued taken measured quarantined recorded",
         "measure": "begun staged started ready trained collected claimed audited signed",
         "lease": "acquired renewing renewed closing released",
-        "arbiter": "looked read rebased baseline_asked crowned judged discarded prepared intended",
+        "arbiter": (
+            "looked read rebased baseline_asked crowned repeat_asked pooled sent_back unseated judged discarded confirming "
+            "prepared intended"
+        ),
         "relay": "leased read checked renewed landed verified merged abandoned",
         "git": "blob_written tree_written commit_written ref_moving ref_moved",
         "redis": "starting spawned stopping stopped",

@@ -42,6 +42,7 @@ class Arbiter:
         champion are missing."""
         if self.ledger.outbox():
             return False
+        decisions = self.ledger.decisions()
         champion = self.ledger.champion_commit()
         head = self.champion.head()
         experiment = self.ledger.next_scored()
@@ -67,27 +68,41 @@ class Arbiter:
         standing = self.court.standing(experiment.runs[0] if experiment is not None and experiment.runs else None)
         if standing is None or standing.open_repeats:
             return False
+        if experiment is not None and self.set_aside(experiment, standing, decisions):
+            return True
         missing = standing.missing(confirming=experiment is not None and len(experiment.runs) > 1)
         if missing is not None and missing.need is Need.ANEW:
-            self.begin_anew(standing, missing)
-            return True
+            return self.begin_anew(standing, missing)
         if missing is not None:
             self.run_champion(standing, head, missing)
             return False
         if experiment is None:
             return False
         failpoint.reach("arbiter.read")
-        self.judge(experiment, head, standing)
+        self.judge(experiment, head, standing, decisions)
         return True
 
-    def begin_anew(self, standing: Standing, missing: Missing) -> None:
+    def begin_anew(self, standing: Standing, missing: Missing) -> bool:
         """The machine is not what it was, so no score of before compares with one of now: candidates that have any are measured
-        again, and so is the champion."""
+        again, and so is the champion. False while one of them is on a device: its next run must not be added to those of before."""
         for experiment in self.ledger.experiments(states=[State.SCORED, State.CONFIRMING]):
             self.ledger.rebase(experiment.id, f"rebase: {missing.drift}")
         failpoint.reach("arbiter.sent_back")
+        if any(experiment.runs for experiment in self.ledger.experiments(states=[State.RUNNING])):
+            return False
         self.ledger.unseat(standing.champion.id, str(missing.drift))
         failpoint.reach("arbiter.unseated")
+        return True
+
+    def set_aside(self, experiment: Experiment, standing: Standing, decisions: str) -> bool:
+        """Discard what has no good receipt, and send back what cannot be compared any more: before the champion is run for it."""
+        if (wrong := self.why_not(experiment, experiment.runs, standing)) is not None:
+            self.ledger.discard(experiment.id, wrong, decisions)
+            return True
+        if (again := why_again(experiment.runs, standing)) is not None:
+            self.ledger.rebase(experiment.id, f"rebase: {again}")
+            return True
+        return False
 
     def moved_meanwhile(self, head: str) -> Experiment | None:
         """One that waits for its next run, and was made from a commit that is the champion no more."""
@@ -124,27 +139,22 @@ class Arbiter:
             return
         self.ledger.discard(baseline.id, Verdict(merge=False, rule="baseline", champion_bpb=None, candidate_bpb=measurement.val_bpb, reason=reason))  # fmt: skip
 
-    def judge(self, experiment: Experiment, head: str, standing: Standing) -> None:
-        """Discard the experiment, have it run again, or have it landed on the champion."""
+    def judge(self, experiment: Experiment, head: str, standing: Standing, decisions: str) -> None:
+        """Discard the experiment, have it run again, or have it landed on the champion: unless somebody else, while this arbiter
+        slept, has decided anything since there were so many decisions."""
         candidate, runs = experiment.candidate, experiment.runs
         assert candidate is not None, "a scored experiment has a candidate"
-        if (wrong := self.why_not(experiment, runs, standing)) is not None:
-            self.ledger.discard(experiment.id, wrong)
-            return
-        if (again := why_again(runs, standing)) is not None:
-            self.ledger.rebase(experiment.id, f"rebase: {again}")
-            return
         step, verdict = standing.judge(experiment, runs)
         failpoint.reach("arbiter.judged")
         if step is Step.DISCARD:
-            self.ledger.discard(experiment.id, verdict)
+            self.ledger.discard(experiment.id, verdict, decisions)
             failpoint.reach("arbiter.discarded")
             return
         if any(run.audit is None or run.audit.level != "full" for run in runs):
             self.ledger.rebase(experiment.id, "rebase: it might merge, and was not audited for that")
             return
         if step is Step.AGAIN:
-            self.ledger.confirm(experiment.id, verdict)
+            self.ledger.confirm(experiment.id, verdict, decisions)
             failpoint.reach("arbiter.confirming")
             return
         measurement = runs[-1]
@@ -156,7 +166,7 @@ class Arbiter:
         hashes = {candidate.source_sha256, measurement.hashes.source, self.champion.landed_source_sha256(commit)}
         if len(hashes) > 1:
             reason = "the program that was measured is not the one that would land"
-            self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}))
+            self.ledger.discard(experiment.id, verdict.model_copy(update={"merge": False, "reason": reason}), decisions)
             return
         intent = Intent(
             campaign=self.ledger.name,
@@ -165,7 +175,7 @@ class Arbiter:
             commit=commit,
             source_sha256=measurement.hashes.source,
         )
-        self.ledger.intend_merge(verdict, intent.sealed(self.seal))
+        self.ledger.intend_merge(verdict, intent.sealed(self.seal), decisions)
         failpoint.reach("arbiter.intended")
 
     def why_not(self, experiment: Experiment, runs: list[Measurement], standing: Standing) -> Verdict | None:
@@ -183,9 +193,12 @@ class Arbiter:
 
 
 def why_again(runs: list[Measurement], standing: Standing) -> str | None:
-    """Why runs of a candidate cannot be judged together."""
-    if not all(comparable(run, standing.scores[0]) for run in runs):
-        return "its runs were not all made under the champion's conditions"
+    """Why runs of a candidate cannot be judged together, or will never compare with the champion's."""
+    if not all(comparable(run, runs[0]) for run in runs):
+        return "its runs were not all made under the same conditions"
+    newest = standing.newest
+    if newest is not None and newest.started_at > runs[-1].started_at and not comparable(newest, runs[-1]):
+        return "the champion has been run under other conditions since"
     return None
 
 

@@ -37,6 +37,8 @@ class Standing(NamedTuple):
     """Fresh runs of each earlier champion."""
     open_repeats: int
     """Runs of the champion that have been asked for, and are not in yet."""
+    newest: Measurement | None
+    """The champion's newest run, under whatever conditions."""
     asked: int
     """Repeats of this champion, whatever became of them."""
     canaries_asked: int
@@ -104,9 +106,9 @@ class Court:
             return None
         history = self.histories()
         mine = history[champion.id]
-        if like is None:
-            newest = [*mine.champion.runs, *(m for repeat in mine.repeats for m in repeat.runs)]
-            like = newest[-1] if newest else None
+        ever = [*mine.champion.runs, *(m for repeat in mine.repeats for m in repeat.runs)]
+        newest = max(ever, key=lambda m: m.started_at, default=None)
+        like = like or newest
         selecting, fresh = mine.split(like)
         looks = {m.run_id for repeat in mine.repeats if repeat.is_canary for m in repeat.runs}
         merged = [one.champion.row.verdict for one in history.values()]
@@ -118,6 +120,7 @@ class Court:
             canaries=len(list(takewhile(lambda m: m.run_id in looks, reversed(fresh)))),
             others=[one.split(like)[1] for one in history.values() if one is not mine],
             open_repeats=sum(not repeat.row.state.final for repeat in mine.repeats),
+            newest=newest,
             asked=len(mine.repeats),
             canaries_asked=sum(repeat.is_canary for one in history.values() for repeat in one.repeats),
             judged=self.ledger.spent().verdicts,

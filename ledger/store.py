@@ -77,7 +77,7 @@ class Spent(NamedTuple):
     judged: int
     """Ended by its result: in one of RESULTS."""
     verdicts: int
-    """Of these, judged by its scores: in one of VERDICTS."""
+    """Judged by its scores: in one of VERDICTS. Those count too that a rebuilt ledger has lost."""
     open: int
     """Proposed, claimed, coded or queued: its run lies ahead."""
     device_s: float
@@ -134,8 +134,10 @@ class Ledger:
         crown = ("", "") if champion is None else (champion.id, champion.commit or "")
         parts = json.dumps([part_of_load(row) for row in rows])
         device_ms = sum(round(device_seconds(m) * 1000) for m in measured)
+        verdicts = [row.verdict.judged or 0 for row in rows if row.is_idea and row.state in VERDICTS and row.verdict]
+        lost = max([0, *verdicts]) - len(verdicts)  # what did not merge was judged too: git says how much there was
         given = (campaign.name, campaign.model_dump_json(), SCHEMA, source, detail)
-        self.run("load", *given, parts, *crown, device_ms)
+        self.run("load", *given, parts, *crown, device_ms, max(0, lost))
 
     def check_name(self, campaign: Campaign) -> None:
         if campaign.name != self.name or not NAME.fullmatch(campaign.name):
@@ -359,14 +361,18 @@ class Ledger:
         """
         self.run("unseat", id, reason)
 
-    def confirm(self, id: int, verdict: Verdict) -> None:
-        """scored → confirming: it is run again."""
-        self.run("confirm", id, verdict.model_dump_json(), verdict.reason)
+    def decisions(self) -> str:
+        """How many decisions the arbiter has taken. A verdict that was thought out then is refused once there are more."""
+        return str(self.reader.hget(self.prefix + "champion", "decisions") or "0")
 
-    def discard(self, id: int, verdict: Verdict) -> None:
-        """scored → discarded | within_noise."""
+    def confirm(self, id: int, verdict: Verdict, decisions: str = "*") -> None:
+        """scored → confirming: it is run again. Raises WrongState as `discard`."""
+        self.run("confirm", id, verdict.model_dump_json(), verdict.reason, decisions)
+
+    def discard(self, id: int, verdict: Verdict, decisions: str = "*") -> None:
+        """scored → discarded | within_noise. Raises WrongState if there are more `decisions` by now (`*`: any number)."""
         to = State.WITHIN_NOISE if verdict.within_noise else State.DISCARDED
-        self.run("discard", id, verdict.model_dump_json(), verdict.reason, to)
+        self.run("discard", id, verdict.model_dump_json(), verdict.reason, to, decisions)
 
     def rebase(self, id: int, note: str) -> None:
         """scored | confirming → proposed: its parent is no longer the champion, so its scores say nothing. Stale after
@@ -377,12 +383,12 @@ class Ledger:
         """How many measurements of an experiment there are."""
         return int(self.reader.llen(f"{self.prefix}measurements:{id}"))
 
-    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+    def intend_merge(self, verdict: Verdict, intent: Intent, decisions: str = "*") -> None:
         """scored → merging, with the intent in the outbox.
 
-        Raises WrongState when another merge is under way or the intent's parent is not the champion.
+        Raises WrongState when another merge is under way, the intent's parent is not the champion, or as `discard`.
         """
-        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json())
+        args = (verdict.model_dump_json(), intent.parent, intent.commit, intent.model_dump_json(), decisions)
         self.run("intend_merge", intent.experiment, *args)
 
     def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
@@ -461,7 +467,8 @@ class Ledger:
         at_work = sum(standing[state] for state in AT_WORK)
         unfinished = sum(count for state, count in standing.items() if not state.final)
         device_ms = int(self.reader.hget(self.prefix + "spent", "device_ms") or 0)
-        verdicts = sum(standing[state] for state in VERDICTS)
+        lost = int(self.reader.hget(self.prefix + "champion", "lost_verdicts") or 0)
+        verdicts = sum(standing[state] for state in VERDICTS) + lost
         return Spent(judged + at_work, judged, verdicts, unfinished - at_work, device_ms / 1000)
 
     def events(self, after: int = 0, count: int = 1000) -> list[Event]:

@@ -1,11 +1,14 @@
 -- The arbiter wants to see that again: scored -> confirming.
--- inputs:  prefix, id, verdict (JSON), reason
--- checks:  it is scored
+-- inputs:  prefix, id, verdict (JSON), reason, decisions (when this one was thought out; '*': any)
+-- checks:  nothing was decided since; it is scored
 -- writes:  the verdict so far, and the state
-local prefix, id, verdict, reason = unpack(ARGV)
+local prefix, id, verdict, reason, decisions = unpack(ARGV)
+local late = overtaken(prefix, decisions)
+if late then return late end
 local known = call('HEXISTS', prefix .. 'verdict:' .. id, 'commit')
 local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
 if known == 1 then return redis.error_reply('WRONGSTATE experiment #' .. id .. ' was merged already') end
+count_decision(prefix)
 call('HSET', prefix .. 'verdict:' .. id, 'verdict', verdict)
 move(prefix, id, from, 'confirming', turn, reason, 'verdict', verdict)

@@ -10,6 +10,7 @@ local other = call('HKEYS', prefix .. 'outbox')[1]
 if other then return redis.error_reply('WRONGSTATE experiment #' .. other .. ' is being merged') end
 local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
+count_decision(prefix)
 call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id)
 call('HSET', prefix .. 'verdict:' .. id, 'commit', commit)
 move(prefix, id, from, 'merged', turn, commit)

@@ -1,11 +1,12 @@
 -- A whole campaign at once: rebuilt from git, or imported.
 -- inputs:  prefix, name, campaign (JSON), schema, kind and detail of the event that says where it is from, rows (JSON list),
---          champion ('' or the id of the experiment), commit of it, device_ms of all runs
+--          champion ('' or the id of the experiment), commit of it, device_ms of all runs,
+--          number of verdicts that are in no row
 --          a row: id, state, baseline, repeats (0 for none), detail, updated (ms), bpb (text or ''), row/run/verdict (objects of text), measurements
 --          (texts), results (keys), records (list of {name, text})
 -- checks:  no campaign has this name
 -- writes:  everything, and a history that begins with that event
-local prefix, name, campaign, schema, kind, detail, rows, champion, commit, device_ms = unpack(ARGV)
+local prefix, name, campaign, schema, kind, detail, rows, champion, commit, device_ms, lost = unpack(ARGV)
 rows = cjson.decode(rows)
 local refused = begin_campaign(prefix, name, campaign, schema, kind, detail)
 if refused then return refused end
@@ -30,4 +31,5 @@ for _, it in ipairs(rows) do
   note_event(prefix, it.id, '→' .. it.state, it.detail)
   call('SET', prefix .. 'ids', it.id)
 end
+if lost ~= '0' then call('HSET', prefix .. 'champion', 'lost_verdicts', lost) end
 if champion ~= '' then call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', champion) end

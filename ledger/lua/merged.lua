@@ -17,6 +17,7 @@ if refused then
   note_event(prefix, '', 'intent dropped', '#' .. id .. ': it is not merging')
   return
 end
+count_decision(prefix)
 call('HSET', prefix .. 'champion', 'commit', commit, 'experiment', id)
 call('HSET', prefix .. 'verdict:' .. id, 'commit', commit)
 call('HSET', row_of(prefix, id), 'note', '')

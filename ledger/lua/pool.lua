@@ -7,4 +7,5 @@ local of = call('ZSCORE', prefix .. 'lane:repeat', id)
 if not of then return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is no repeat') end
 local refused, from, turn = refusal(prefix, id, 'scored')
 if refused then return refused end
+count_decision(prefix)
 move(prefix, id, from, 'pooled', turn, 'repeat of #' .. of)

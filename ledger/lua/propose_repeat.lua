@@ -9,6 +9,7 @@ if other or call('HGET', prefix .. 'champion', 'experiment') ~= champion then
   return redis.error_reply('WRONGSTATE experiment #' .. champion .. ' is not the champion, or not for long')
 end
 if call('ZCOUNT', prefix .. 'lane:repeat', champion, champion) ~= tonumber(number) then return false end
+count_decision(prefix)
 local id = call('INCR', prefix .. 'ids')
 call('ZADD', prefix .. 'lane:repeat', champion, id)
 call('HSET', row_of(prefix, id), 'lane', 'repeat', 'hypothesis', hypothesis, 'author', author, 'created_at', now(),

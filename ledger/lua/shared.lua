@@ -6,7 +6,8 @@
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
 --            headline          list of JSON: runs of champion and start on the test split, oldest first
---   arbiter  verdict:<id>      hash: verdict, commit, rebases, earlier      champion  hash: commit, experiment
+--   arbiter  verdict:<id>      hash: verdict, commit, rebases, earlier      champion  hash: commit, experiment,
+--                                                                                        decisions, lost_verdicts
 --            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
 --            lane:baseline     sorted set: ids of all baselines                        Intent
 --            lane:repeat       sorted set: ids of all repeats, by the champion's
@@ -80,6 +81,19 @@ local function move(prefix, id, from, to, turn, detail, record, json)
   note_event(prefix, id, from .. '→' .. to, detail, record, json)
 end
 
+-- The arbiter has decided something. What it thought out before that, it has to look at again.
+local function count_decision(prefix)
+  call('HINCRBY', prefix .. 'champion', 'decisions', 1)
+end
+
+-- An error reply if anything was decided since there were so many decisions; '*' for whoever does not mind.
+local function overtaken(prefix, decisions)
+  local present = call('HGET', prefix .. 'champion', 'decisions') or '0'
+  if decisions ~= '*' and decisions ~= present then
+    return redis.error_reply('WRONGSTATE something else was decided meanwhile: look again')
+  end
+end
+
 -- roles: JSON object, role -> SHA-256 of its file.
 local function sign(prefix, id, roles)
   for role, sha256 in pairs(cjson.decode(roles)) do
@@ -103,6 +117,7 @@ end
 -- A measured experiment starts over: -> proposed, or -> stale. Returns the new state.
 local function send_back(prefix, id, from, turn, note, max_rebases, earlier)
   local verdict, to = prefix .. 'verdict:' .. id, 'proposed'
+  count_decision(prefix)
   if call('HINCRBY', verdict, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
   call('HDEL', verdict, 'verdict')
   call('HSET', verdict, 'earlier', earlier)

@@ -7,5 +7,6 @@ local champion = prefix .. 'champion'
 if call('HGET', champion, 'experiment') ~= id or call('HKEYS', prefix .. 'outbox')[1] then
   return redis.error_reply('WRONGSTATE experiment #' .. id .. ' is not the champion, or not for long')
 end
+count_decision(prefix)
 call('HDEL', champion, 'commit', 'experiment')
 note_event(prefix, '', 'drift', reason)

@@ -36,6 +36,7 @@ from ledger import Ledger, Quarantined, scripts
 from ledger.lease import hold, lift_quarantine, quarantines
 from ledger.server import SOCKET, join, open_redis
 from ledger.users import Users, login
+from ledger.verdict import Need
 from orgs.lab import Lab
 from orgs.launch import launch, newest
 from orgs.orgfile import OrgFile, SandboxSettings
@@ -72,11 +73,29 @@ class StandInEngine:
         return []
 
 
-def judged_as(experiment: Experiment) -> float:
-    """Bits per byte of an experiment: even numbers are better than all before, odd ones are worse than the start."""
-    if experiment.lane == "baseline":
-        return 2.5
-    return 2.0 - experiment.id / 100 if experiment.id % 2 == 0 else 3.0
+MERGE = """
+[merge]
+rule = "two-run-min"
+noise_runs = 4
+champion_runs = 2
+canary_every = 2
+"""
+"""Of the org file: what needs second runs, repeats and canaries, as few of them as there can be."""
+
+
+def worth(experiment: Experiment, rows: list[Experiment]) -> float:
+    """Bits per byte of its program: of ideas, each second one is worse than the start, the others are better than all before."""
+    if not experiment.is_idea:
+        assert experiment.candidate is not None
+        made = [row for row in rows if row.is_idea and row.commit == experiment.candidate.parent]
+        return worth(made[0], rows) if made else 2.5
+    number = sum(row.is_idea and row.id <= experiment.id for row in rows)
+    return 2.0 - number / 10 if number % 2 else 3.0
+
+
+def noise(experiment: Experiment) -> float:
+    """What a run differs by."""
+    return (7 * experiment.id + 3 * len(experiment.measurements)) % 5 / 1000
 
 
 class StandInRunner(Runner):
@@ -88,9 +107,19 @@ class StandInRunner(Runner):
         time.sleep(0.05)
         run_id = f"{experiment.id}-{os.getpid()}-{time.monotonic_ns()}-fence{self.keeper.lease.fence}"
         source, dirty = experiment.candidate.source, "runner.quarantined" in failpoint.ARMED
+        rows = self.ledger.experiments()
+        drifted = drifting(self.state_dir.parent).exists() and any(
+            row.hypothesis.category == Need.CANARY for row in rows
+        )
         if dirty and not experiment.measurements and experiment.lane == "baseline":
             return Key.of(self.state_dir).sign(failed(source, FailureKind.GPU_DIRTY, run_id))
-        return Key.of(self.state_dir).sign(scored(source, judged_as(experiment), run_id))
+        score = worth(experiment, rows) + noise(experiment) + (0.2 if drifted else 0.0)
+        return Key.of(self.state_dir).sign(scored(source, score, run_id))
+
+
+def drifting(lab: Path) -> Path:
+    """A file with which a lab's machine is another one as soon as somebody looks whether it is."""
+    return lab / "drifting"
 
 
 def lift_all(client: redis.Redis) -> list[str]:
@@ -263,7 +292,7 @@ def stand_in(lab: Path, real: bool) -> None:
 
     def acknowledged(client: redis.Redis, name: str, *args: str | int | float) -> Any:
         answer = run(client, name, *args)
-        if name in ("record", "merged", "discard"):
+        if name in ("record", "merged", "discard", "confirm", "pool"):
             with (lab / "acknowledged").open("a") as file:
                 file.write(json.dumps([name, *args]) + "\n")
         return answer
@@ -401,7 +430,10 @@ def wake(mark: Path, with_signal: int = signal.SIGCONT) -> None:
 
 
 def make_template(root: Path) -> Path:
-    return make_lab(root, experiments=EXPERIMENTS)
+    lab = make_lab(root, experiments=EXPERIMENTS)
+    with (lab / "orgs" / "tiny.toml").open("a") as file:
+        file.write(MERGE)
+    return lab
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Campaign, wake
+from tests.faults.campaign import Campaign, drifting, wake
 from tests.faults.checker import check
 from tests.faults.table import rows
 
@@ -30,6 +30,8 @@ ENDS = ("lease.closing", "lease.released")
 STOPPED = [(p, name) for p, name in CASES if p != "launcher" and name not in ENDS]
 STOPPED += [("launcher", "launcher.locked"), ("launcher", "launcher.working")]
 USUAL_STOPPED = {("arbiter", "relay.renewed")}
+FIRST_IDEA = 5
+"""Which run that is: the start, and three repeats of it, come before."""
 Meanwhile = Callable[[], None]
 
 
@@ -54,7 +56,7 @@ def after(mark: Path, do: Callable[[], None]) -> Meanwhile:
 
 
 def a_commit_by_hand_while_it_runs(campaign: Campaign) -> Meanwhile:
-    return after(campaign.order("runner", "runner.taken:sleep=1:at=2", "way"), campaign.commit_by_hand)
+    return after(campaign.order("runner", f"runner.taken:sleep=1:at={FIRST_IDEA}", "way"), campaign.commit_by_hand)
 
 
 def a_commit_by_hand_before_it_lands(campaign: Campaign) -> Meanwhile:
@@ -82,10 +84,17 @@ def an_interrupt_while_it_runs(campaign: Campaign) -> Meanwhile:
         assert pid is not None
         os.kill(pid, signal.SIGINT)
 
-    return after(campaign.order("runner", "runner.taken:sleep=1:at=2", "way"), interrupt)
+    return after(campaign.order("runner", f"runner.taken:sleep=1:at={FIRST_IDEA}", "way"), interrupt)
+
+
+def a_machine_that_drifts(campaign: Campaign) -> Meanwhile:
+    drifting(campaign.root).touch()
+    return lambda: None
 
 
 WAYS: dict[str, Callable[[Campaign], Meanwhile]] = {
+    "arbiter.sent_back": a_machine_that_drifts,
+    "arbiter.unseated": a_machine_that_drifts,
     "arbiter.rebased": a_commit_by_hand_while_it_runs,
     "relay.abandoned": a_commit_by_hand_before_it_lands,
     "launcher.draining": an_interrupt_while_it_runs,

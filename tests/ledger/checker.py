@@ -8,12 +8,13 @@ from ledger import Ledger
 from ledger.champion import Champion, Commit
 from ledger.inspection import inspect
 from ledger.lease import Lease
-from ledger.store import RESULTS
-from records import Event, Experiment, Measurement, State
+from ledger.rules import make_rule
+from ledger.store import AT_WORK, RESULTS, VERDICTS
+from records import Event, Experiment, Measurement, Policy, State
 
 LEASED = "leased"
 """Kind of the event that a runner of these tests writes when it has got a lease: `<device>/<fence>`."""
-STARTED = (State.RUNNING, State.SCORED, State.MERGING, *RESULTS)
+STARTED = (*AT_WORK, *RESULTS)
 """On a device, waiting for a verdict, or ended after a run."""
 
 
@@ -38,6 +39,7 @@ class Evidence(NamedTuple):
     acknowledged: Acknowledged
     budget: int
     """Experiments that might be started."""
+    policy: Policy
 
 
 def run_id(lease: Lease, number: int) -> str:
@@ -59,9 +61,10 @@ def complaints(
 
 
 def gather(ledger: Ledger, champion: Champion, acknowledged: Acknowledged, budget: int) -> Evidence:
-    base = ledger.campaign().base
+    campaign = ledger.campaign()
     experiments = {e.id: e for e in ledger.experiments()}
-    return Evidence(base, experiments, history(ledger), champion.since(base), acknowledged, budget)
+    commits = champion.since(campaign.base)
+    return Evidence(campaign.base, experiments, history(ledger), commits, acknowledged, budget, campaign.policy)
 
 
 def history(ledger: Ledger) -> list[Event]:
@@ -142,7 +145,7 @@ def spending(evidence: Evidence) -> Iterator[str]:
     states: dict[int, State] = {}
     for event in evidence.events:
         id, to = event.experiment, event.kind.partition("→")[2]
-        if id is None or not to or evidence.experiments[id].lane == "baseline":
+        if id is None or not to or not evidence.experiments[id].is_idea:
             continue
         states[id] = State(to)
         started = sum(state in STARTED for state in states.values())
@@ -151,4 +154,88 @@ def spending(evidence: Evidence) -> Iterator[str]:
             return
 
 
-LOOKS = (line_of_commits, line_of_champions, acknowledged_results, acknowledged_merges, fences, spending)
+def second_runs(evidence: Evidence) -> Iterator[str]:
+    """Where the noise counts, what merged was run twice since its program was written, and by nothing else it was judged."""
+    if not needs_noise(evidence):
+        return
+    runs: defaultdict[int, list[str]] = defaultdict(list)
+    measured = {id: iter(e.measurements) for id, e in evidence.experiments.items()}
+    for event in evidence.events:
+        id = event.experiment
+        if id is None:
+            continue
+        experiment = evidence.experiments[id]
+        if event.kind == f"{State.CLAIMED}→{State.CODED}":
+            runs[id].clear()
+        elif event.record == "measurement":
+            run = next(measured[id], None)
+            runs[id] += [run.run_id] if run is not None and run.val_bpb is not None else []
+        elif event.kind == f"{State.MERGING}→{State.MERGED}":
+            said = experiment.verdict.candidate_runs if experiment.verdict else []
+            if len(runs[id]) < 2:
+                yield f"#{id} merged after {len(runs[id])} run of its program"
+            if said != runs[id]:
+                yield f"#{id} was run as {runs[id]} and merged by {said}"
+
+
+def runs_of_the_champion(evidence: Evidence) -> Iterator[str]:
+    """No verdict while repeats of the champion were open, and none by fewer runs of it than the policy has."""
+    champion: int | None = None
+    open_repeats: defaultdict[int, set[int]] = defaultdict(set)
+    for event in evidence.events:
+        id, to = event.experiment, event.kind.partition("→")[2]
+        if event.kind == "drift":
+            champion = None
+        if id is None or not to:
+            continue
+        experiment = evidence.experiments[id]
+        if experiment.repeats is not None:
+            (open_repeats[experiment.repeats].discard if State(to).final else open_repeats[experiment.repeats].add)(id)
+        if experiment.is_idea and event.record == "verdict" and champion is not None and open_repeats[champion]:
+            yield f"#{id} was judged while {len(open_repeats[champion])} runs of the champion #{champion} were missing"
+        if to == State.MERGED:
+            champion = id
+    if needs_noise(evidence):
+        policy = evidence.policy
+        for experiment in evidence.experiments.values():
+            verdict = experiment.verdict
+            if verdict is None or not verdict.champion_runs:
+                continue
+            if (verdict.freedom or 0) < policy.noise_runs - 1:
+                yield f"#{experiment.id} was judged before the noise was known"
+            least = min(policy.champion_runs, policy.noise_runs) if len(verdict.candidate_runs) > 1 else 1
+            if len(verdict.champion_runs) < least:
+                yield f"#{experiment.id} was judged by {len(verdict.champion_runs)} runs of the champion, not {least}"
+
+
+def error_budget(evidence: Evidence) -> Iterator[str]:
+    """Each verdict is counted, whoever forgot what; and nothing merges once all judgements are spent."""
+    spoken = {e.experiment: i for i, e in enumerate(evidence.events) if e.record == "verdict"}
+    ended = [
+        i
+        for i, e in enumerate(evidence.events)
+        if e.experiment is not None
+        and evidence.experiments[e.experiment].is_idea
+        and e.kind.partition("→")[2] in VERDICTS
+    ]
+    most = evidence.policy.judgements if needs_noise(evidence) else 10**9
+    for experiment in evidence.experiments.values():
+        verdict = experiment.verdict
+        if verdict is None or verdict.judged is None or not experiment.is_idea:
+            continue
+        before = sum(i < spoken[experiment.id] for i in ended)
+        counts = before < most and experiment.state in (*VERDICTS, State.MERGING)
+        if verdict.judged != before + counts:
+            yield f"#{experiment.id} was judged as number {verdict.judged}, after {before} others"
+        if verdict.merge and before >= most:
+            yield f"#{experiment.id} merged after {before} verdicts, and the error budget is for {most}"
+
+
+def needs_noise(evidence: Evidence) -> bool:
+    return make_rule(evidence.policy.rule, evidence.policy.parameters).needs_noise
+
+
+LOOKS = (
+    *(line_of_commits, line_of_champions, acknowledged_results, acknowledged_merges, fences, spending),
+    *(second_runs, runs_of_the_champion, error_budget),
+)

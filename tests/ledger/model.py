@@ -4,13 +4,13 @@ Each method has the name, the arguments, the answer and the refusals of the one 
 for; of an experiment the answer is its id, of a lease its fence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ledger import AlreadyRecorded, StaleFence, WrongState
 from ledger.intent import Intent
 from ledger.lease import Lease, LeaseHeld, LeaseLost
-from ledger.store import MAX_REBASES, result_key
+from ledger.store import AT_WORK, MAX_REBASES, RESULTS, VERDICTS, Spent, result_key
 from records import (
     BadInput,
     Candidate,
@@ -25,6 +25,7 @@ from records import (
 )
 
 OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
+OF_BRANCH = ("baseline", "repeat")
 
 
 class Row:
@@ -35,7 +36,9 @@ class Row:
         self.lane = lane
         self.parent: str | None = None
         self.meaning: str | None = None
+        self.repeats: int | None = None
         self.lease: Lease | None = None
+        self.taken_from = State.QUEUED
         self.commit: str | None = None
         self.runs: list[str] = []
         self.host_failures = 0
@@ -51,6 +54,8 @@ class Model:
         self.baselines: dict[str, int] = {}
         self.results: set[str] = set()
         self.champion: str | None = None
+        self.champion_id: int | None = None
+        self.decided = 0
         self.sealed: dict[str, str] = {}
         """What is in the outbox."""
         self.leases: dict[str, Lease] = {}
@@ -59,8 +64,8 @@ class Model:
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     def turn(self, id: int) -> tuple[int, str]:
-        """Baselines first; of those, Redis puts equal turns in the order of their names."""
-        return (0 if self.rows[id].lane == "baseline" else id, str(id))
+        """Baselines and repeats first; of those, Redis puts equal turns in the order of their names."""
+        return (0 if self.rows[id].lane in OF_BRANCH else id, str(id))
 
     def all_in(self, *states: State) -> list[int]:
         return sorted((id for id, row in self.rows.items() if row.state in states), key=self.turn)
@@ -83,6 +88,24 @@ class Model:
 
     def champion_commit(self) -> str | None:
         return self.champion
+
+    def champion_experiment(self) -> int | None:
+        return self.champion_id
+
+    def repeats(self) -> dict[int, int]:
+        return {id: row.repeats for id, row in self.rows.items() if row.repeats is not None}
+
+    def experiments(self, *, states: Collection[State]) -> list[int]:
+        return sorted(self.all_in(*states))
+
+    def decisions(self) -> str:
+        return str(self.decided)
+
+    def spent(self) -> Spent:
+        ideas = [row.state for row in self.rows.values() if row.lane not in OF_BRANCH]
+        judged, at_work = sum(s in RESULTS for s in ideas), sum(s in AT_WORK for s in ideas)
+        unfinished = sum(not s.final for s in ideas)
+        return Spent(judged + at_work, judged, sum(s in VERDICTS for s in ideas), unfinished - at_work, 0.0)
 
     def outbox(self) -> dict[str, str]:
         return dict(self.sealed)
@@ -132,6 +155,16 @@ class Model:
         self.owners.setdefault(candidate.meaning_sha256, id)
         return id
 
+    def propose_repeat(self, candidate: Candidate, champion: int, number: int, category: str) -> int | None:
+        if champion != self.champion_id or self.sealed:
+            raise WrongState
+        if number != sum(of == champion for of in self.repeats().values()):
+            return None
+        self.decided += 1
+        self.rows[id := len(self.rows) + 1] = row = Row(State.QUEUED, "repeat")
+        row.parent, row.repeats = candidate.parent, champion
+        return id
+
     def claim(self, worker: str) -> int | None:
         id = self.oldest(State.PROPOSED)
         if id is not None:
@@ -161,19 +194,27 @@ class Model:
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, champion: str) -> int | None:
+    def take(self, lease: Lease, champion: str, *, new: bool) -> int | None:
         if not self.current(lease):
             raise StaleFence
         for id in self.all_in(State.RUNNING):
             if self.rows[id].lease == lease:
                 return id
-        for id in self.all_in(State.QUEUED):
-            row = self.rows[id]
-            if row.lane == "baseline" or row.parent == champion:
-                row.state, row.lease = State.RUNNING, lease
-                return id
-            row.state = State.PROPOSED
+        queued = self.all_in(State.QUEUED)
+        first = [id for id in queued[:1] if self.rows[id].lane in OF_BRANCH]
+        for id in first + [id for id in self.all_in(State.CONFIRMING) if self.rows[id].parent == champion]:
+            return self.begin(id, lease)
+        for id in queued:
+            if self.rows[id].parent != champion:
+                self.rows[id].state = State.PROPOSED
+            elif new:
+                return self.begin(id, lease)
         return None
+
+    def begin(self, id: int, lease: Lease) -> int:
+        row = self.rows[id]
+        row.taken_from, row.state, row.lease = row.state, State.RUNNING, lease
+        return id
 
     def record(self, id: int, lease: Lease, measurement: Measurement) -> None:
         row, result = self.rows[id], result_key(measurement)
@@ -188,14 +229,14 @@ class Model:
             self.results.add(result)
         elif measurement.failure.kind.ours:
             row.host_failures += 1
-            row.state = State.CRASHED if row.host_failures >= 3 else State.QUEUED
+            row.state = State.CRASHED if row.host_failures >= 3 else row.taken_from
         else:
             row.state = State.INVALID if measurement.failure.kind == FailureKind.INVALID else State.CRASHED
 
     def requeue_orphans(self) -> list[int]:
         orphans = [id for id in self.all_in(State.RUNNING) if not self.current(self.lease_of(id))]
         for id in orphans:
-            self.rows[id].state, self.rows[id].lease = State.QUEUED, None
+            self.rows[id].state, self.rows[id].lease = self.rows[id].taken_from, None
         return orphans
 
     def lease_of(self, id: int) -> Lease:
@@ -209,23 +250,52 @@ class Model:
         if self.baselines.get(commit) != id or self.sealed:
             raise WrongState
         row = self.row(id, State.SCORED)
-        row.state, row.commit, self.champion = State.MERGED, commit, commit
+        self.decided += 1
+        row.state, row.commit, self.champion, self.champion_id = State.MERGED, commit, commit, id
 
-    def discard(self, id: int, verdict: Verdict) -> None:
-        self.row(id, State.SCORED).state = State.DISCARDED
+    def pool(self, id: int) -> None:
+        if self.rows[id].repeats is None:
+            raise WrongState
+        self.row(id, State.SCORED).state = State.POOLED
+        self.decided += 1
+
+    def unseat(self, id: int, reason: str) -> None:
+        if id != self.champion_id or self.sealed:
+            raise WrongState
+        self.decided += 1
+        self.champion, self.champion_id = None, None
+
+    def not_overtaken(self, decisions: str) -> None:
+        if decisions not in ("*", str(self.decided)):
+            raise WrongState
+
+    def confirm(self, id: int, verdict: Verdict, decisions: str) -> None:
+        self.not_overtaken(decisions)
+        row = self.row(id, State.SCORED)
+        if row.commit is not None:
+            raise WrongState
+        self.decided += 1
+        row.state = State.CONFIRMING
+
+    def discard(self, id: int, verdict: Verdict, decisions: str = "*") -> None:
+        self.not_overtaken(decisions)
+        self.row(id, State.SCORED).state = State.WITHIN_NOISE if verdict.within_noise else State.DISCARDED
+        self.decided += 1
 
     def rebase(self, id: int, note: str) -> None:
-        self.send_back(self.row(id, State.SCORED))
+        self.send_back(self.row(id, State.SCORED, State.CONFIRMING))
 
-    @staticmethod
-    def send_back(row: Row) -> None:
+    def send_back(self, row: Row) -> None:
+        self.decided += 1
         row.rebases += 1
         row.state = State.STALE if row.rebases > MAX_REBASES else State.PROPOSED
 
-    def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
+    def intend_merge(self, verdict: Verdict, intent: Intent, decisions: str) -> None:
+        self.not_overtaken(decisions)
         row = self.row(intent.experiment, State.SCORED)
         if self.sealed or row.commit is not None or self.champion != intent.parent:
             raise WrongState
+        self.decided += 1
         row.state, self.sealed[str(intent.experiment)] = State.MERGING, intent.model_dump_json()
 
     def merged(self, id: int, lease: Lease, commit: str, text: str) -> None:
@@ -235,7 +305,8 @@ class Model:
         if self.sealed.get(str(id)) != text:
             raise WrongState
         del self.sealed[str(id)]
-        row.state, row.commit, self.champion = State.MERGED, commit, commit
+        self.decided += 1
+        row.state, row.commit, self.champion, self.champion_id = State.MERGED, commit, commit, id
 
     def abandon_merge(self, id: int | str, lease: Lease, note: str) -> None:
         if not self.current(lease):
@@ -255,5 +326,15 @@ def outcome(act: Callable[[], Any]) -> Any:
 
 
 def reduced(answer: Any) -> Any:
-    """Of an experiment the id, of a lease the fence."""
-    return answer.fence if isinstance(answer, Lease) else answer.id if isinstance(answer, Experiment) else answer
+    """Of an experiment the id, of a lease the fence; of what was used up all but the time."""
+    match answer:
+        case Lease():
+            return answer.fence
+        case Experiment():
+            return answer.id
+        case Spent():
+            return answer._replace(device_s=0.0)
+        case list():
+            return [reduced(item) for item in answer]
+        case _:
+            return answer

@@ -25,32 +25,30 @@ from ledger.arbiter import Arbiter
 from ledger.champion import AUTHOR, EMAIL, HEADER, Champion, Commit, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
-from records import Experiment, FailureKind, Measurement, Refusal
+from records import Experiment, FailureKind, Measurement, Policy, Refusal, State
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
 from tests.ledger.model import Model, outcome, reduced
-from tests.ledger.samples import APPROVED, REFUSED, failed, idea, program, scored, sha256_of
+from tests.ledger.samples import APPROVED, KEEP_IF_LOWER, REFUSED, failed, idea, program, scored, sha256_of
 
 MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
 """A disk would only make them slow: what is killed here are processes, never the kernel."""
 BUDGET = 4
 """Experiments that a schedule may start."""
+RUNS_AGAIN = Policy(
+    rule="two-run-min", alpha=0.5, judgements=3, noise_runs=4, champion_runs=2, canary_every=1, simplify_margin=3.0
+)
+"""Second runs, repeats and canaries, in as few calls as can be; the error budget is spent before the experiments are."""
+POLICIES = (KEEP_IF_LOWER, RUNS_AGAIN)
+NOISE_BPB = 0.001
+LEAP_BPB = 0.1
+"""What makes a difference, and what the machine may drift by: so many times the noise that no luck is needed to see it."""
 TTL_S = 600.0
 """Longer than any schedule: a lease ends when the schedule says so."""
 MODELLED = (
-    *("propose", "propose_baseline", "claim", "release", "code", "refuse", "next_coded", "review"),
-    *(
-        "take",
-        "record",
-        "requeue_orphans",
-        "next_scored",
-        "outbox",
-        "crown",
-        "discard",
-        "rebase",
-        "intend_merge",
-        "merged",
-    ),
-    *("abandon_merge", "champion_commit"),
+    *("propose", "propose_baseline", "propose_repeat", "claim", "release", "code", "refuse", "next_coded", "review"),
+    *("take", "record", "requeue_orphans", "next_scored", "outbox", "crown", "pool", "unseat", "confirm", "discard"),
+    *("rebase", "intend_merge", "merged", "abandon_merge", "champion_commit", "champion_experiment", "repeats"),
+    *("experiments", "spent", "decisions"),
 )
 """Calls of a ledger that the model makes too."""
 UNMODELLED = ("champion_score", "head", "note")
@@ -292,8 +290,8 @@ def in_turn(kind: type, name: str, *, modelled: bool = False) -> Callable[..., A
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         def act() -> Any:
-            if name == "take" and self.spent().started >= self.budget:
-                return None  # the launcher lets no runner step
+            if name == "take":  # the launcher lets no runner begin another
+                kwargs["new"] = Ledger.spent(self).started < self.budget
             if not modelled:
                 return method(self, *args, **kwargs)
             answer = compare(self.model, name, lambda: method(self, *args, **kwargs), *args, **kwargs)
@@ -330,7 +328,11 @@ class Night:
         self.random = random.Random(luck)
         self.model = Model()
         self.acknowledged = Acknowledged([], [], [])
+        self.policy = Ledger(client, campaign).campaign().policy
         self.runs = 0
+        self.drifts_at = luck[1] % 16 if luck[1] % 3 else None
+        """By which run the machine has changed, if it does."""
+        self.truths: dict[str, float] = {}
         self.sources: list[str] = []
         self.incarnations = 0
         self.sleepers: list[Actor] = []
@@ -349,9 +351,15 @@ class Night:
             self.seats[name].advance()
 
     def begin(self) -> None:
-        """Have the start measured."""
-        self.advance("arbiter", 7)
+        """Have the start measured, as often as the campaign's rule wants it."""
+        self.advance("arbiter", 9)
         self.advance("runner a", 7)
+        while self.model.champion_id is None:
+            self.advance("arbiter", 1)
+        wanted = 0 if self.policy == KEEP_IF_LOWER else self.policy.noise_runs - 1
+        while len(self.model.all_in(State.POOLED)) < wanted:
+            self.advance("arbiter", 1)
+            self.advance("runner a", 1)
 
     def go_round(self, *, without: str = "") -> None:
         """Everybody does about as much as one task takes, so that experiments come to their end."""
@@ -412,10 +420,20 @@ class Night:
         keeper = HeldLease(self.client, acquire(self.client, relay_lease(self.campaign), "morning", TTL_S))
         relay = Relay(ledger, self.champion, keeper, seal)
         arbiter = Arbiter(ledger, self.champion, signature, seal)
-        for _ in range(100):
-            if not (relay.step() or arbiter.step()):
+        lease = acquire(self.client, "a", "morning", TTL_S)
+        for _ in range(300):
+            if not (relay.step() or arbiter.step() or self.last_run(ledger, lease)):
                 return
         raise AssertionError("the arbiter does not come to an end")
+
+    def last_run(self, ledger: Ledger, lease: Lease) -> bool:
+        """A run of what has begun, or of the champion; False when there is nothing."""
+        if (taken := ledger.take(lease, self.champion.head(), new=False)) is None:
+            return False
+        measurement = self.measured(taken, lease)
+        ledger.record(taken.id, lease, measurement)
+        self.acknowledged.results.append((taken.id, measurement.run_id))
+        return True
 
     def differences(self) -> list[str]:
         """Where ledger and model part ways."""
@@ -427,9 +445,12 @@ class Night:
         ]
 
     def complaints(self) -> list[str]:
-        """What the checker says."""
+        """What the checker says, when all has settled."""
         ledger = Ledger(self.client, self.campaign)
-        return complaints(ledger, self.champion, self.acknowledged, signature, self.budget)
+        waiting = ledger.experiments(states=[State.CONFIRMING, State.RUNNING, State.MERGING])
+        return [f"#{e.id} is left {e.state}" for e in waiting] + complaints(
+            ledger, self.champion, self.acknowledged, signature, self.budget
+        )
 
     # ---- who works on it ---------------------------------------------------------------------------------------------
 
@@ -459,6 +480,8 @@ class Night:
             parent = self.branch(actor).head()
             old = self.random.random() < 0.1 and self.sources
             source = self.random.choice(self.sources) if old else self.new_source()
+            if claimed.candidate is not None and self.random.random() < 0.5:
+                source = claimed.candidate.source  # the same change may come to the same program
             ledger.code(claimed.id, program(source, parent), {"coder": "c"})
 
     def reviewer(self, actor: Actor) -> None:
@@ -476,14 +499,14 @@ class Night:
             while True:
                 self.renewed(actor, lease)
                 if (taken := ledger.take(lease, branch.head())) is not None:
-                    with suppress(AlreadyRecorded):
+                    with suppress(AlreadyRecorded):  # its answer was lost on the way
                         ledger.record(taken.id, lease, self.measured(taken, lease))
         except Refusal:
             self.returned(actor, lease)
             raise
 
     def measured(self, taken: Experiment, lease: Lease) -> Measurement:
-        """Scores fall with every run, so that many a candidate beats the champion."""
+        """A run, which may fail by the candidate's fault or the host's, and may be audited for no more than a look."""
         assert taken.candidate is not None
         self.runs += 1
         source, name, whim = taken.candidate.source, run_id(lease, self.runs), self.random.random()
@@ -492,10 +515,25 @@ class Night:
             own = [] if taken.lane == "baseline" else [FailureKind.CRASH, FailureKind.INVALID]
             kind = self.random.choice([FailureKind.ENGINE_LOST, *own])
             return failed(source, kind, name)
-        found = scored(source, 1.0 - self.runs / 1000 if whim < 0.9 else 2.0, name)
+        score = self.lower_and_lower if self.policy == KEEP_IF_LOWER else self.true_and_noisy
+        found = scored(source, score(taken), name)
         assert found.audit is not None
         screened = found.audit.model_copy(update={"level": "screen"})
         return found.model_copy(update={"seed": self.runs, "audit": screened if 0.2 < whim < 0.25 else found.audit})
+
+    def lower_and_lower(self, taken: Experiment) -> float:
+        """Scores fall with every run, so that many a candidate beats the champion."""
+        return 1.0 - self.runs / 1000 if self.random.random() < 0.9 else 2.0
+
+    def true_and_noisy(self, taken: Experiment) -> float:
+        """What the program is worth, give or take a little: better than all before, or much worse, or lucky once, or no change at all."""
+        assert taken.candidate is not None
+        source, leaps = taken.candidate.source, len(self.truths)
+        worth = self.random.choice([1.0 - leaps * LEAP_BPB] * 4 + [2.0, 1.0])
+        truth = self.truths.setdefault(source, 1.0 if taken.lane == "baseline" else worth)
+        lucky = LEAP_BPB if taken.is_idea and not taken.runs and self.random.random() < 0.2 else 0.0
+        drift = LEAP_BPB / 2 if self.drifts_at is not None and self.runs > self.drifts_at else 0.0
+        return truth + drift - lucky + self.random.gauss(0.0, NOISE_BPB)
 
     def launcher(self, actor: Actor) -> None:
         ledger, lock = self.ledger(actor), self.leased(actor, self.whole("launcher"))
@@ -508,7 +546,9 @@ class Night:
             raise
 
     def arbiter(self, actor: Actor) -> None:
-        Arbiter(self.ledger(actor), self.branch(actor), signature, seal).step()
+        arbiter = Arbiter(self.ledger(actor), self.branch(actor), signature, seal)
+        while True:
+            arbiter.step()
 
     def relay(self, actor: Actor) -> None:
         lease = self.leased(actor, relay_lease(self.campaign))
@@ -541,7 +581,7 @@ class Night:
 DEVICES = ("a", "b", "launcher", "relay")
 SEATS = {
     **{"planner 1": 1, "planner 2": 1, "coder 1": 3, "coder 2": 3, "reviewer 1": 2, "reviewer 2": 2},
-    **{"runner a": 4, "runner b": 4, "launcher 1": 1, "launcher 2": 1, "arbiter": 8},
+    **{"runner a": 4, "runner b": 4, "launcher 1": 1, "launcher 2": 1, "arbiter": 14},
     **{"relay 1": 7, "relay 2": 7},
 }
 """Calls of one task."""

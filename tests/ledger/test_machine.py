@@ -25,8 +25,8 @@ from ledger.server import SOCKET, start
 from ledger.users import Users, login
 from records import State
 from tests.ledger.repository import START, Repository
-from tests.ledger.samples import campaign
-from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, SEATS, Night, Objects, QuickChampion
+from tests.ledger.samples import KEEP_IF_LOWER, campaign
+from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, POLICIES, SEATS, Night, Objects, QuickChampion
 
 WORKERS = 2
 SCHEDULES = int(os.environ.get("SCHEDULES", "5000"))
@@ -57,7 +57,7 @@ class Site:
         name = f"night-{self.schedules}"
         champion = QuickChampion(self.repository.root, name, self.objects)
         base = champion.start(START)
-        Ledger(self.client, name).create(campaign(name, base))
+        Ledger(self.client, name).create(campaign(name, base, POLICIES[luck[2] % len(POLICIES)]))
         return Night(self.client, champion, name, luck, budget)
 
     def kill_server(self) -> None:
@@ -83,7 +83,8 @@ class Schedule(RuleBasedStateMachine):
         self.hand_commits = 0
         self.night = self.site.night(luck)
         self.night.begin()
-        self.night.go_round()
+        for _ in range(1 if self.night.policy == KEEP_IF_LOWER else 1 + luck[3] % 6):
+            self.night.go_round()  # what needs second runs and canaries comes to pass later in the night
 
     @rule(name=WHO, calls=st.integers(1, 8))
     def one_works(self, name: str, calls: int) -> None:
