@@ -16,7 +16,7 @@ from sandbox.engines import Engine
 from sandbox.measure import measure
 from sandbox.profile import UIDS, Limits
 from tests.sandbox.candidates import gate_probe, probe
-from tests.sandbox.fixtures import ROOT, Measure
+from tests.sandbox.fixtures import ROOT, Measure, measurer
 from tests.sandbox.traces import traces
 
 PROBE = """
@@ -61,11 +61,12 @@ sys.stdout.flush()
 """
 
 
-@pytest.fixture
-def inside(run: Measure, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def inside(engine: Engine, dataset: Dataset, state_dir: Path) -> dict[str, object]:
     """What the probe finds in a training container before `go`."""
-    monkeypatch.setenv("AUTORESEARCH_TEST_SECRET", "sesame")
-    found = json.loads(run(probe(PROBE)).log_tail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_TEST_SECRET", "sesame")
+        found = json.loads(measurer(engine, dataset, state_dir)(probe(PROBE)).log_tail)
     assert isinstance(found, dict)
     return found
 
