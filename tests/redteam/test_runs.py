@@ -22,7 +22,7 @@ from sandbox.launch import launched, with_outbox
 from sandbox.measure import measure
 from sandbox.profile import Control, LaunchProfile, Limits, lab_id, reserved_uid
 from sandbox.rundir import run_directory
-from tests.sandbox.candidates import gate_probe, known_model, probe
+from tests.sandbox.candidates import gate_probe, probe, trained_model
 from tests.sandbox.fixtures import Measure
 from tests.sandbox.test_measure import direct_bpb
 from tests.sandbox.traces import traces
@@ -153,7 +153,7 @@ def test_what_else_lies_in_out_is_not_collected(engine: Engine, state_dir: Path,
 def test_what_else_lies_in_out_changes_nothing(
     run_once: Measure, runc: Engine, state_dir: Path, dataset: Dataset, litter: str
 ) -> None:
-    measured = run_once(known_model(train=litter))
+    measured = run_once(trained_model(train=litter))
     assert measured.failure is None, measured
     assert measured.val_bpb == pytest.approx(direct_bpb(dataset), abs=1e-5)
     assert traces(runc, state_dir) == []
