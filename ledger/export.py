@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-import pyarrow as arrow
-from pyarrow import parquet
-
 from records import BadInput, Claim, Experiment, State
 
 HEADER = "\t".join(Claim.model_fields)
@@ -56,30 +53,31 @@ def json_lines(experiments: Sequence[Experiment]) -> str:
     return "".join(f"{experiment.model_dump_json()}\n" for experiment in experiments)
 
 
-COLUMNS = arrow.schema(
-    [
-        ("id", arrow.int64()),
-        *((name, arrow.string()) for name in ("campaign", "lane", "state", "title", "category", "author", "parent")),
-        *((name, arrow.string()) for name in ("commit", "source_sha256", "rule", "why", "created_at", "updated_at")),
-        *((name, arrow.int64()) for name in ("attempts", "num_steps", "num_tokens", "seed")),
-        *((name, arrow.float64()) for name in ("expected_delta_bpb", "probability", "val_bpb", "std_error_bpb")),
-        *((name, arrow.float64()) for name in ("champion_bpb", "train_seconds", "peak_memory_mb")),
-        ("json", arrow.string()),
-    ]
-)
-"""Of the Parquet file; `json` is the line of `json_lines`."""
+COLUMNS = {
+    "id": "int64",
+    **dict.fromkeys(("campaign", "lane", "state", "title", "category", "author", "parent"), "string"),
+    **dict.fromkeys(("commit", "source_sha256", "rule", "why", "created_at", "updated_at"), "string"),
+    **dict.fromkeys(("attempts", "num_steps", "num_tokens", "seed"), "int64"),
+    **dict.fromkeys(("expected_delta_bpb", "probability", "val_bpb", "std_error_bpb"), "float64"),
+    **dict.fromkeys(("champion_bpb", "train_seconds", "peak_memory_mb"), "float64"),
+    "json": "string",
+}
+"""Of the Parquet file, and their types in Arrow; `json` is the line of `json_lines`."""
 
 
 def flatten(experiment: Experiment) -> dict[str, object]:
     """One row of the Parquet file. Of several measurements it has the newest with a number."""
     parts = (experiment, experiment.hypothesis, experiment.candidate, experiment.verdict, experiment.score)
-    found = {name: getattr(part, name) for part in parts for name in COLUMNS.names if hasattr(part, name)}
+    found = {name: getattr(part, name) for part in parts for name in COLUMNS if hasattr(part, name)}
     return found | {"json": experiment.model_dump_json()}
 
 
 def parquet_table(experiments: Sequence[Experiment]) -> bytes:
-    file = io.BytesIO()
-    parquet.write_table(arrow.Table.from_pylist([flatten(e) for e in experiments], schema=COLUMNS), file)
+    import pyarrow as arrow  # takes a sixth of a second to import, which every command would wait for
+    from pyarrow import parquet
+
+    rows, file = [flatten(experiment) for experiment in experiments], io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist(rows, schema=arrow.schema(list(COLUMNS.items()))), file)
     return file.getvalue()
 
 

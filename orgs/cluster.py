@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ray
-
 from records import MissingComponent
 
 
@@ -37,6 +35,8 @@ def ray_session() -> Iterator[str]:
     Raises:
         MissingComponent: RAY_ADDRESS names a cluster that does not answer, or refuses us.
     """
+    import ray  # takes half a second to import, which every command would wait for
+
     address = running_cluster()
     if address is None and os.environ.get("RAY_ADDRESS"):
         raise MissingComponent(

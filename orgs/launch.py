@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
@@ -29,7 +30,6 @@ from orgs.data import ensure_dataset
 from orgs.headline import measure_headline, why_none
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
-from orgs.pipeline import Pipeline
 from orgs.seats import Site
 from orgs.view import View, watch
 from records import BadInput, Campaign, HostFault, MissingComponent, Policy, State
@@ -37,6 +37,9 @@ from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from sandbox.receipt import Key
 from sandbox.sweep import sweep
+
+if TYPE_CHECKING:
+    from orgs.pipeline import Pipeline
 
 MAX_HOST_FAILURES = 3
 """Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
@@ -263,8 +266,10 @@ def conclude(ended: Outcome, server: RedisServer, conditions: Conditions, runs: 
 
 
 @contextmanager
-def seated(site: Site, view: View) -> Iterator[Pipeline]:
+def seated(site: Site, view: View) -> Iterator["Pipeline"]:
     """The org at work: every seat filled, and given back at the end."""
+    from orgs.pipeline import Pipeline  # imports Ray, for half a second, which every command would wait for
+
     pipeline = Pipeline(view.say)
     try:
         for role, seat in site.org.roles.items():
@@ -285,7 +290,7 @@ def seated(site: Site, view: View) -> Iterator[Pipeline]:
 class Shift:
     """The launcher's loop: who may step, when to drain, when it is over."""
 
-    def __init__(self, ledger: Ledger, org: OrgFile, pipeline: Pipeline, view: View, lock: Keeper):
+    def __init__(self, ledger: Ledger, org: OrgFile, pipeline: "Pipeline", view: View, lock: Keeper):
         self.ledger = ledger
         self.lock = lock
         self.org = org

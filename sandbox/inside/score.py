@@ -9,6 +9,7 @@ A question is a line of JSON and then the tokens; an answer is a zero byte and f
 Until the host says `begin`, nothing of the candidate's is imported: a container may be started while another one is at work.
 """
 
+import gc
 import json
 import queue
 import socket
@@ -16,11 +17,15 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
+gc.disable()  # a sixth of the time that torch takes to import would go into looking for garbage, and hardly any is there
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+
+gc.freeze()  # nor is it looked for later
+gc.enable()
 
 
 class Refused(Exception):

@@ -250,7 +250,7 @@ def play(lab: Path, orders: Orders, real: bool, jumpy: bool) -> None:
         jump()
     spares = Spares()
     failpoint.arm(orders.get("launcher", ""))
-    modules()[0].Pipeline = partial(ProcessPipeline, spares, orders)
+    modules()[2].Pipeline = partial(ProcessPipeline, spares, orders)
     try:
         ended = launch(
             Lab.open(lab), lab / "orgs" / "tiny.toml", redis_url=None, console=Console(file=log, width=200), pick=pick

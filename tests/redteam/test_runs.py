@@ -22,7 +22,7 @@ from sandbox.launch import launched, with_outbox
 from sandbox.measure import measure
 from sandbox.profile import Control, LaunchProfile, Limits, lab_id, reserved_uid
 from sandbox.rundir import run_directory
-from tests.sandbox.candidates import gate_probe, known_model, probe
+from tests.sandbox.candidates import gate_probe, probe, trained_model
 from tests.sandbox.fixtures import Measure
 from tests.sandbox.test_measure import direct_bpb
 from tests.sandbox.traces import traces
@@ -134,13 +134,29 @@ LITTER = {
 
 
 @pytest.mark.parametrize("litter", LITTER.values(), ids=LITTER)
+def test_what_else_lies_in_out_is_not_collected(engine: Engine, state_dir: Path, litter: str) -> None:
+    """By any engine; what is collected is all that a score is made of."""
+    program = ("-c", f"{litter}\nopen('/out/model.safetensors', 'wb').write(b'weights')")
+    limits = Limits(cpus=1, memory_bytes=256 * MEBIBYTE, tmp_bytes=MEBIBYTE, out_bytes=16 * MEBIBYTE)
+    with run_directory(state_dir, "litter") as folder, reserved_uid() as uid:
+        plain = LaunchProfile(lab_id(state_dir), folder.name, "train", uid, program, (), find_device("cpu"), limits)
+        with with_outbox(engine, plain, folder) as (profile, outbox):
+            with launched(engine, profile) as container:
+                assert container.wait(60)
+                assert container.ending().exit_code == 0, container.ending().log
+            outbox.collect("model.safetensors", folder / "collected", limits.out_bytes)
+            assert (folder / "collected").read_bytes() == b"weights"
+    assert traces(engine, state_dir) == []
+
+
+@pytest.mark.parametrize("litter", LITTER.values(), ids=LITTER)
 def test_what_else_lies_in_out_changes_nothing(
-    run: Measure, engine: Engine, state_dir: Path, dataset: Dataset, litter: str
+    run_once: Measure, runc: Engine, state_dir: Path, dataset: Dataset, litter: str
 ) -> None:
-    measured = run(known_model(train=litter))
+    measured = run_once(trained_model(train=litter))
     assert measured.failure is None, measured
     assert measured.val_bpb == pytest.approx(direct_bpb(dataset), abs=1e-5)
-    assert traces(engine, state_dir) == []
+    assert traces(runc, state_dir) == []
 
 
 TRAPS = {

@@ -6,7 +6,9 @@ Probes speak to the gate themselves instead of importing prepare, so that they n
 import textwrap
 
 # Every weight is known, so that the host can compute the score by itself.
+KNOWN_WEIGHTS = "numpy.random.default_rng(7).standard_normal((size, size), numpy.float32)"
 KNOWN_MODEL = """
+import numpy
 import torch
 import prepare
 
@@ -14,8 +16,8 @@ import prepare
 class Bigram(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        weights = torch.randn(prepare.VOCAB_SIZE, prepare.VOCAB_SIZE, generator=torch.Generator().manual_seed(7))
-        self.table = torch.nn.Embedding.from_pretrained(weights)
+        size = prepare.VOCAB_SIZE
+        self.table = torch.nn.Embedding.from_pretrained(torch.from_numpy({weights}))
 
     def forward(self, tokens):
         return self.table(tokens)
@@ -36,6 +38,18 @@ def main():
 
 if __name__ == "__main__":
     main()
+"""
+
+TRAINED = """
+import numpy
+from safetensors.numpy import save_file
+
+size = json.load(open("/lab/config.json"))["vocab_size"]
+start()
+{train}
+save_file({"table.weight": {weights}}, "/out/model.safetensors")
+finish()
+raise SystemExit
 """
 
 GATE = """
@@ -61,8 +75,14 @@ def finish():
 
 def known_model(train: str = "pass", forward: str | None = None) -> str:
     """A train.py with known weights; `train` runs between start_clock() and submit(), `forward` replaces the model's."""
-    source = KNOWN_MODEL.replace("{train}", train)
+    source = KNOWN_MODEL.replace("{weights}", KNOWN_WEIGHTS).replace("{train}", train)
     return source if forward is None else source.replace("return self.table(tokens)", forward)
+
+
+def trained_model(train: str = "pass", forward: str | None = None) -> str:
+    """The known model by a train.py that has its weights without torch: for what happens after training, in half the time."""
+    training = gate_probe(TRAINED.replace("{weights}", KNOWN_WEIGHTS).replace("{train}", train))
+    return 'if __name__ == "__main__":\n' + textwrap.indent(training, "    ") + known_model(forward=forward)
 
 
 def probe(code: str) -> str:

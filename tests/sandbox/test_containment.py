@@ -16,7 +16,7 @@ from sandbox.engines import Engine
 from sandbox.measure import measure
 from sandbox.profile import UIDS, Limits
 from tests.sandbox.candidates import gate_probe, probe
-from tests.sandbox.fixtures import ROOT, Measure
+from tests.sandbox.fixtures import ROOT, Measure, measurer
 from tests.sandbox.traces import traces
 
 PROBE = """
@@ -61,11 +61,12 @@ sys.stdout.flush()
 """
 
 
-@pytest.fixture
-def inside(run: Measure, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def inside(engine: Engine, dataset: Dataset, state_dir: Path) -> dict[str, object]:
     """What the probe finds in a training container before `go`."""
-    monkeypatch.setenv("AUTORESEARCH_TEST_SECRET", "sesame")
-    found = json.loads(run(probe(PROBE)).log_tail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_TEST_SECRET", "sesame")
+        found = json.loads(measurer(engine, dataset, state_dir)(probe(PROBE)).log_tail)
     assert isinstance(found, dict)
     return found
 
@@ -171,13 +172,19 @@ def test_a_fork_bomb_is_contained_and_gone_afterwards(run: Measure, engine: Engi
     assert traces(engine, state_dir) == []
 
 
+@pytest.fixture(scope="module")
+def warm(engine: Engine, dataset: Dataset, state_dir: Path) -> None:
+    """The engine keeps no more descriptors than it has now."""
+    for _ in range(6):  # the Docker SDK keeps a connection for each URL that it has asked, and 25 of them
+        measurer(engine, dataset, state_dir)(probe(""))
+
+
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("source", [probe("raise SystemExit(3)"), gate_probe("start(); time.sleep(60)")])
 def test_nothing_is_left_of_a_run(run: Measure, engine: Engine, state_dir: Path, source: str) -> None:
-    for _ in range(6):  # the Docker SDK keeps a connection for each URL that it has asked, and 25 of them
-        run(probe(""))
     descriptors = count_descriptors()
     for _ in range(2):
-        run(source, limits={"grace_s": 0.5})
+        run(source, budget_s=0.2, limits={"grace_s": 0.5})
     assert traces(engine, state_dir) == []
     assert count_descriptors() <= descriptors
 
@@ -190,18 +197,25 @@ def count_descriptors() -> int:
 SEARCH = """
 import stat
 
+LONGEST = max(map(len, NEEDLES))
+buffer = bytearray(2**20 + LONGEST)  # one for all files: fresh memory for each chunk takes longer than reading it
+
 def holds(path):
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size < len(NEEDLES[0]):
             return False
-        with open(path, "rb") as file:
-            block = b""
-            while chunk := file.read(2**22):
-                block = block[-max(map(len, NEEDLES)):] + chunk
-                if any(needle in block for needle in NEEDLES):
+        with open(path, "rb", buffering=0) as file:
+            end = 0
+            while True:
+                kept = min(end, LONGEST)
+                buffer[:kept] = buffer[end - kept:end]
+                count = file.readinto(memoryview(buffer)[kept:])
+                if not count:
+                    return False
+                end = kept + count
+                if any(buffer.find(needle, 0, end) >= 0 for needle in NEEDLES):
                     return True
-        return False
     except (OSError, ValueError):
         return False
 

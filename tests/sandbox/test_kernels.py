@@ -12,7 +12,7 @@ from sandbox.engines import Engine
 from sandbox.kernels import KEPT, compile_kernels
 from sandbox.oversee import Cancelled
 from sandbox.profile import Limits
-from tests.sandbox.candidates import gate_probe, known_model
+from tests.sandbox.candidates import gate_probe, known_model, trained_model
 from tests.sandbox.fixtures import Measure
 
 MEBIBYTE = 2**20
@@ -70,7 +70,7 @@ def test_scoring_gets_none(run_once: Measure, tmp_path: Path) -> None:
     kernels = tmp_path / "kernels.tar"
     kernels.write_bytes(b"\0" * 10240)  # an empty archive
     forward = "import os; assert not os.path.exists('/cache/kernels.tar'); return self.table(tokens)"
-    measured = run_once(known_model(forward=forward), kernels=kernels)
+    measured = run_once(trained_model(forward=forward), kernels=kernels)
     assert measured.failure is None, measured
     assert measured.kernels_sha256 == hashlib.sha256(kernels.read_bytes()).hexdigest()
 
@@ -114,10 +114,12 @@ def test_a_start_up_that_is_cancelled_ends_at_once(runc: Engine, dataset: Datase
 
 COMPILES = """
     from torch._dynamo.utils import counters
-    for factor in FACTORS:
-        torch.compile(lambda x: (x.sin() * factor).sum(), dynamic=False)(torch.ones(64)).item()
+    for graph in GRAPHS:
+        torch.compile(graph, dynamic=False)(torch.ones(8, 8)).sum().item()
     print(dict(counters["inductor"]))
     prepare.start_clock()"""
+SLOW, FAST = "lambda x: (x.sin() * 2).sum()", "lambda x: x @ x"
+"""To compile: the second one calls a library and nothing else."""
 
 
 def test_only_a_graph_that_changed_is_compiled_again(
@@ -125,12 +127,12 @@ def test_only_a_graph_that_changed_is_compiled_again(
 ) -> None:
     """The real compiler, for the CPU: it counts its own hits and misses."""
 
-    def compiling(factors: str) -> str:
-        return known_model().replace("    prepare.start_clock()", COMPILES.replace("FACTORS", factors))
+    def compiling(*graphs: str) -> str:
+        return known_model().replace("    prepare.start_clock()", COMPILES.replace("GRAPHS", f"[{', '.join(graphs)}]"))
 
-    kernels = compiled(compiling("[2]"), dataset, runc, state_dir)
+    kernels = compiled(compiling(SLOW), dataset, runc, state_dir)
     assert kernels is not None
     limits = {"memory_bytes": LIMITS.memory_bytes, "tmp_bytes": LIMITS.tmp_bytes, "pids": 512}
-    measured = run_once(compiling("[2, 3]"), kernels=kernels, limits=limits)
+    measured = run_once(compiling(SLOW, FAST), kernels=kernels, limits=limits)
     assert measured.failure is None, measured
     assert "'fxgraph_cache_hit': 1" in measured.log_tail and "'fxgraph_cache_miss': 1" in measured.log_tail

@@ -16,21 +16,22 @@ from sandbox.engines import Engine
 from sandbox.measure import EarlyStop
 from sandbox.receipt import Key
 from sandbox.score import Rigour
-from tests.sandbox.candidates import gate_probe, known_model, probe
+from tests.sandbox.candidates import gate_probe, known_model, probe, trained_model
 from tests.sandbox.fixtures import Measure
 
 
 def direct_bpb(dataset: Dataset, split: Rows | None = None) -> float:
     """The score of the model with known weights, in float64 and without any code of the sandbox."""
     rows = torch.from_numpy(np.array(dataset.rows("val") if split is None else split, np.int64))
-    weights = torch.randn(dataset.vocab_size, dataset.vocab_size, generator=torch.Generator().manual_seed(7)).double()
+    size = dataset.vocab_size
+    weights = torch.from_numpy(np.random.default_rng(7).standard_normal((size, size), np.float32)).double()
     lengths = torch.from_numpy(dataset.token_bytes().astype(np.int64))
-    nats, size = 0.0, 0
+    nats, length = 0.0, 0
     for before, after in zip(rows[:, :-1].flatten().tolist(), rows[:, 1:].flatten().tolist(), strict=True):
         if lengths[after] > 0:
             nats += float(torch.logsumexp(weights[before], 0) - weights[before, after])
-            size += int(lengths[after])
-    return nats / (math.log(2) * size)
+            length += int(lengths[after])
+    return nats / (math.log(2) * length)
 
 
 def test_the_score_of_an_honest_run_is_that_of_its_weights(run: Measure, dataset: Dataset, state_dir: Path) -> None:
@@ -71,20 +72,13 @@ def test_more_memory_than_allowed_is_oom(run: Measure) -> None:
         (probe("pass"), FailureKind.NO_SUBMIT),
         (gate_probe("start()"), FailureKind.NO_SUBMIT),
         (gate_probe("start(); finish()"), FailureKind.NO_SUBMIT),
-        (gate_probe("gate.sendall(b'\\xff\\n'); time.sleep(60)"), FailureKind.INVALID),
-        (gate_probe("gate.sendall(b'x' * 100_000); time.sleep(60)"), FailureKind.INVALID),
-        (gate_probe("start(); say(type='ready'); time.sleep(60)"), FailureKind.INVALID),
-        (gate_probe("say(type='done'); time.sleep(60)"), FailureKind.INVALID),
-        (gate_probe("start()\nfor i in range(11_000): say(type='progress', step=i, tokens=i, loss=1.0)\ntime.sleep(60)"), FailureKind.INVALID),
         (gate_probe("start(); os.symlink('/etc/passwd', '/out/model.safetensors'); finish()"), FailureKind.INVALID),
         (gate_probe("start(); os.mkfifo('/out/model.safetensors'); finish()"), FailureKind.INVALID),
         (gate_probe("start(); open('/out/model.safetensors', 'wb').write(b'\\x80\\x04' * 99); finish()"), FailureKind.INVALID),
-        ("#" * (SOURCE_LIMIT_BYTES + 1), FailureKind.INVALID),
     ],
     ids=[
         *("ends at once", "ends after go", "says done without weights"),
-        *("garbage", "endless line", "ready twice", "done before go", "too many messages"),
-        *("weights are a symlink", "weights are a FIFO", "weights are a pickle", "source too large"),
+        *("weights are a symlink", "weights are a FIFO", "weights are a pickle"),
     ],
 )  # fmt: skip
 def test_a_broken_contract_is_typed(run: Measure, source: str, kind: FailureKind) -> None:
@@ -93,18 +87,43 @@ def test_a_broken_contract_is_typed(run: Measure, source: str, kind: FailureKind
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        gate_probe("gate.sendall(b'\\xff\\n'); time.sleep(60)"),
+        gate_probe("gate.sendall(b'x' * 100_000); time.sleep(60)"),
+        gate_probe("start(); say(type='ready'); time.sleep(60)"),
+        gate_probe("say(type='done'); time.sleep(60)"),
+        gate_probe("start()\nfor i in range(11_000): say(type='progress', step=i, tokens=i, loss=1.0)\ntime.sleep(60)"),
+        "#" * (SOURCE_LIMIT_BYTES + 1),
+    ],
+    ids=["garbage", "endless line", "ready twice", "done before go", "too many messages", "source too large"],
+)  # fmt: skip
+def test_a_breach_that_the_host_itself_sees_is_invalid(run_once: Measure, source: str) -> None:
+    measured = run_once(source)
+    assert measured.failure is not None and measured.failure.kind == FailureKind.INVALID, measured
+    assert measured.val_bpb is None
+
+
+@pytest.mark.parametrize(
     ("source", "says"),
     [
         (probe("time.sleep(60)"), "no start_clock() within 2 s"),
-        (gate_probe("start()\ntime.sleep(60)"), "no complete weights 0.5 s after the budget of 1 s"),
-        (known_model(train="import time; time.sleep(60)"), "no complete weights 0.5 s after the budget of 1 s"),
+        (gate_probe("start()\ntime.sleep(60)"), "no complete weights 0.5 s after the budget of 0.3 s"),
     ],
-    ids=["never starts the clock", "never submits", "trains past the deadline"],
+    ids=["never starts the clock", "never submits"],
 )
 def test_the_hosts_clock_ends_a_run(run: Measure, source: str, says: str) -> None:
     limits = {"grace_s": 0.5} | ({"startup_s": 2.0} if "start_clock" in says else {})
-    failure = run(source, limits=limits).failure
+    failure = run(source, budget_s=0.3, limits=limits).failure
     assert failure is not None and (failure.kind, failure.message) == (FailureKind.TIMEOUT, says)
+
+
+def test_the_hosts_clock_ends_whoever_trains_past_the_deadline(run_once: Measure) -> None:
+    source = known_model(train="import time; time.sleep(60)")
+    failure = run_once(source, budget_s=0.3, limits={"grace_s": 0.5}).failure
+    assert failure is not None
+    says = "no complete weights 0.5 s after the budget of 0.3 s"
+    assert (failure.kind, failure.message) == (FailureKind.TIMEOUT, says)
 
 
 HANG_UP = """import contextlib, os, socket, time
@@ -139,7 +158,7 @@ def test_a_model_that_cannot_be_scored_is_typed_and_the_row_named(
     run_once: Measure, forward: str, kind: str, says: str
 ) -> None:
     limits = {"score_s": 3.0} if kind == "timeout" else {"score_s": 60.0}
-    measured = run_once(known_model(forward=forward), limits=limits)
+    measured = run_once(trained_model(forward=forward), limits=limits)
     if not kind:
         assert measured.failure is None, measured.failure
         return
@@ -150,9 +169,9 @@ def test_a_model_that_cannot_be_scored_is_typed_and_the_row_named(
 def test_losses_among_which_a_lie_could_hide_do_not_pass_a_full_audit(run_once: Measure) -> None:
     """One in a thousand targets costs as much as all others together: there a lie of any worth fits into few positions."""
     forward = "x = self.table(tokens); x[0, 3] = torch.where(torch.arange(300) == 7, 1e6, 0.0); return x"
-    failure = run_once(known_model(forward=forward), full_audit=lambda _: True).failure
+    failure = run_once(trained_model(forward=forward), full_audit=lambda _: True).failure
     assert failure is not None and failure.kind == "invalid" and "could hide from 500,000 cuts" in failure.message
-    honest = run_once(known_model(), full_audit=lambda _: True, rigour=Rigour(lie_bpb=0.05))
+    honest = run_once(trained_model(), full_audit=lambda _: True, rigour=Rigour(lie_bpb=0.05))
     assert honest.audit is not None and honest.audit.level == "full" and honest.audit.power >= 0.99
 
 
@@ -163,7 +182,7 @@ def test_the_second_process_fails_typed_too(run_once: Measure) -> None:
         "if frame.f_locals['question']['ask'] == 'logits': raise ValueError('blind')\n        return self.table(tokens)"
     )
     claims_only = find + tell
-    failure = run_once(known_model(forward=claims_only)).failure
+    failure = run_once(trained_model(forward=claims_only)).failure
     assert failure is not None and failure.kind == "crash"
     assert "of the audit: ValueError: blind" in failure.message
 
@@ -195,8 +214,8 @@ def test_the_clock_and_the_gate_end_typed(run_once: Measure, source: str, kind: 
 
 def test_the_test_split_is_touched_after_a_note_of_it_and_never_otherwise(run_once: Measure, dataset: Dataset) -> None:
     notes: list[str] = []
-    assert run_once(known_model()).split == "val"
-    measured = run_once(known_model(), unseal=notes.append)
+    assert run_once(trained_model()).split == "val"
+    measured = run_once(trained_model(), unseal=notes.append)
     assert measured.failure is None and measured.split == "test"
     assert notes == [f"test split of dataset {dataset.sha256[:12]} read"]
     assert measured.val_bpb == pytest.approx(direct_bpb(dataset, dataset.unsealed(notes.append)), abs=1e-5)
@@ -204,7 +223,7 @@ def test_the_test_split_is_touched_after_a_note_of_it_and_never_otherwise(run_on
     def full_disk(what: str) -> None:
         raise HostFault("no note can be made")
 
-    refused = run_once(known_model(), unseal=full_disk)
+    refused = run_once(trained_model(), unseal=full_disk)
     assert refused.val_bpb is None and refused.failure is not None and refused.failure.message == "no note can be made"
 
 

@@ -1,6 +1,8 @@
 """What runs leave behind on a host, if anything."""
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,8 @@ from sandbox.profile import UIDS, lab_id, name_prefix
 
 BEFORE = set(psutil.pids())
 """What ran when the tests began may belong to another lab's runs."""
+RESERVATION = re.compile(r" (\d+) @autoresearch-uid-(\d+)$", re.MULTILINE)
+"""How proc(5) shows the abstract socket by which a run has its user for itself: its inode, and the user."""
 
 
 def traces(engine: Engine, state_dir: Path) -> list[str]:
@@ -24,9 +28,21 @@ def traces(engine: Engine, state_dir: Path) -> list[str]:
 
 def processes() -> Iterator[str]:
     """Those of users of runs. A dead one that pid 1 has yet to reap holds nothing but its number."""
-    for process in psutil.process_iter(["pid", "name", "uids", "status"]):
-        found = process.info
-        if found["uids"] is None or found["pid"] in BEFORE or found["status"] == psutil.STATUS_ZOMBIE:
+    others = users_of_others()
+    found = [process.info for process in psutil.process_iter(["pid", "name", "uids", "status"])]
+    others |= users_of_others()
+    for process in found:
+        if process["uids"] is None or process["pid"] in BEFORE or process["status"] == psutil.STATUS_ZOMBIE:
             continue
-        if found["uids"].real in UIDS:
-            yield f"process {found['pid']} {found['name']} ({found['status']})"
+        if process["uids"].real in UIDS and process["uids"].real not in others:
+            yield f"process {process['pid']} {process['name']} ({process['status']})"
+
+
+def users_of_others() -> set[int]:
+    """Those that another process on this machine has reserved for a run of its own (see `reserved_uid`)."""
+    own = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that this list was read through
+            own.add(str(descriptor.readlink()))
+    reserved = RESERVATION.findall(Path("/proc/net/unix").read_text(errors="replace"))
+    return {int(uid) for inode, uid in reserved if f"socket:[{inode}]" not in own}
