@@ -256,7 +256,7 @@ def effects(night: Sequence[Experiment]) -> dict[str, Any]:
     return {
         "effects_bpb": {
             "lowest": found[0],
-            "quartiles": statistics.quantiles(found, n=4),
+            "quartiles": statistics.quantiles(found, n=4, method="inclusive"),
             "highest": found[-1],
             "mean": statistics.fmean(found),
             "deviation": statistics.stdev(found),
