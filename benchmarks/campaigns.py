@@ -91,7 +91,10 @@ def main() -> None:
         root.mkdir(parents=True, exist_ok=True)
         lab = make_lab(root.absolute())
         began = time.monotonic()
-        found = options.play(lab, options)
+        try:
+            found = options.play(lab, options)
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{' '.join(error.cmd[3:])} ended with code {error.returncode}, and says why above")
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.platform()}, Python {platform.python_version()}"
     asked = {name: value for name, value in vars(options).items() if name not in ("play", "lab")}
     minutes = round((time.monotonic() - began) / 60, 1)
