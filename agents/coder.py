@@ -41,6 +41,7 @@ class Coder:
     ):
         self.ledger = ledger
         self.champion = champion
+        self.lab = lab
         self.profile = dict(profile)
         self.role = role or lab / "roles" / "coder.md"
         self.worker = worker or f"coder@{socket.gethostname()}:{os.getpid()}"
@@ -77,5 +78,6 @@ class Coder:
         parent = self.champion.head()
         source = self.champion.source(parent)
         prompt = role.render({"hypothesis": experiment.hypothesis, "source": source})
-        task = CodeTask(prompt, experiment.hypothesis, source, self.profile)
-        return make_candidate(parent, source, load_mind(role.settings(Settings).mind).implement(task))
+        start = self.champion.source(self.ledger.campaign().base)
+        task = CodeTask(prompt, experiment.hypothesis, source, start, self.profile)
+        return make_candidate(parent, source, load_mind(role.settings(Settings), self.lab).implement(task))

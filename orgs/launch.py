@@ -85,7 +85,7 @@ def launch(
     """
     org = OrgFile.load(org_path, lab.root)
     for role, seat in org.roles.items():
-        Role.load(lab.root / seat.file).check(role)
+        Role.load(lab.root / seat.file).check(role, lab.root)
     device = find_device(org.sandbox.device)
     engine = org.sandbox.ready_engine(device, lab.state)
     dataset = ensure_dataset(lab, org.data, console)
@@ -144,7 +144,7 @@ def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
 
 def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Create the campaign: its branch first, then its row. The arbiter asks for the baseline."""
-    check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
+    check_planner(lab.root / org.roles.planner.file, lab.root, lab.train_source, dataset.profile)
     campaign = Campaign(
         name=ledger.name,
         org=org.name,
