@@ -73,6 +73,8 @@ class Hypothesis(Record):
     """Why this is not a repeat of an earlier experiment."""
     knobs: dict[str, Number] = {}
     """New values for numeric constants of train.py, when the change is nothing else than that."""
+    of: Annotated[list[int], Field(max_length=8)] = []
+    """Ids of experiments whose changes it is about: in lanes `combine` and `upkeep`, and nowhere else."""
 
 
 # ---- what a coder writes ---------------------------------------------------------------------------------------------

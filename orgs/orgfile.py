@@ -143,6 +143,15 @@ class Merge(Section):
         return self
 
 
+class UpkeepSettings(Section):
+    """What an idle device is given to measure; see agents/upkeep.py."""
+
+    combine: bool = True
+    """Near misses together."""
+    leave_one_out: bool = True
+    """The champion without one of its changes."""
+
+
 class OrgFile(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
@@ -155,6 +164,7 @@ class OrgFile(Section):
     sandbox: SandboxSettings = SandboxSettings()
     audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
+    upkeep: UpkeepSettings = UpkeepSettings()
 
     @classmethod
     def load(cls, path: Path, lab: Path) -> "OrgFile":
