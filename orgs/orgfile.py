@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agents.role import Role
+from agents.settings import SETTINGS
 from ledger.rules import make_rule
 from records import BadInput, Policy
 from sandbox.device import Device
@@ -204,9 +206,11 @@ class OrgFile(Section):
         return Policy(**self.merge.model_dump(exclude={"judgements"}), judgements=judgements)
 
     def identity(self, lab: Path) -> str:
-        """Hash of everything that makes this org what it is: the file's values, its roles and its program."""
+        """Hash of everything that makes this org what it is: the file's values, its roles, what they replay, and its program."""
         digest = hashlib.sha256(self.model_dump_json().encode())
-        for file in [self.program, *(seat.file for _, seat in self.roles.items())]:
+        settings = [Role.load(lab / seat.file).settings(SETTINGS[name]) for name, seat in self.roles.items()]
+        scripts = [found.script for found in settings if found.script is not None]
+        for file in [self.program, *(seat.file for _, seat in self.roles.items()), *scripts]:
             digest.update(hashlib.sha256((lab / file).read_bytes()).digest())
         return digest.hexdigest()
 
