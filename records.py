@@ -440,7 +440,7 @@ class Experiment(Record):
             return f"said to be {self.claim.status}; not measured here"
         if self.verdict is not None and self.state in JUDGED:
             return self.verdict.reason
-        if self.state == State.REFUSED and self.review is not None:
+        if self.state == State.REFUSED and self.review is not None and not self.review.approved:
             return self.review.reason
         failure = self.measurements[-1].failure if self.measurements else None
         if failure is not None and self.state in (State.CRASHED, State.INVALID):

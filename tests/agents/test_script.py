@@ -15,6 +15,7 @@ from agents.role import Role
 from agents.settings import PlannerSettings
 from agents.syntax import BadCandidate
 from ledger.export import json_lines, write_experiments
+from ledger.lease import acquire
 from records import BadInput, Candidate, Experiment, Hypothesis, Review, State
 from tests.agents.lab import Lab
 from tests.agents.sources import PROFILE, TRAIN, experiment, plan_task
@@ -99,6 +100,18 @@ def test_a_program_that_conflicts_with_the_champion_is_refused_with_the_reason(l
     refused, queued = play(lab)
     assert refused.state == State.REFUSED and "changed the same lines" in refused.note
     assert queued.state == State.QUEUED
+
+
+def test_one_that_was_approved_and_then_conflicts_says_why_it_was_refused(lab: Lab) -> None:
+    """Its approval was for the champion before."""
+    use_script(lab, line("wider", WIDER))
+    (queued,) = play(lab)
+    assert queued.state == State.QUEUED
+    lab.land(TRAIN.replace("DEPTH * 64", "DEPTH * 80"))
+    lease = acquire(lab.ledger.client, f"device/{lab.root.name}", "test", 60.0)
+    assert lab.ledger.take(lease, lab.champion.head()) is None
+    (refused,) = play(lab)
+    assert refused.state == State.REFUSED and "changed the same lines" in refused.why
 
 
 def test_an_exported_night_is_replayed_decision_for_decision(lab: Lab, another_lab: Lab) -> None:
