@@ -73,6 +73,8 @@ class Hypothesis(Record):
     """Why this is not a repeat of an earlier experiment."""
     knobs: dict[str, Number] = {}
     """New values for numeric constants of train.py, when the change is nothing else than that."""
+    of: Annotated[list[int], Field(max_length=8)] = []
+    """Ids of experiments whose changes it is about: in lanes `combine` and `upkeep`, and nowhere else."""
 
 
 # ---- what a coder writes ---------------------------------------------------------------------------------------------
@@ -438,7 +440,7 @@ class Experiment(Record):
             return f"said to be {self.claim.status}; not measured here"
         if self.verdict is not None and self.state in JUDGED:
             return self.verdict.reason
-        if self.state == State.REFUSED and self.review is not None:
+        if self.state == State.REFUSED and self.review is not None and not self.review.approved:
             return self.review.reason
         failure = self.measurements[-1].failure if self.measurements else None
         if failure is not None and self.state in (State.CRASHED, State.INVALID):

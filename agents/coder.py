@@ -9,6 +9,7 @@ import failpoint
 from agents.contract import make_candidate
 from agents.minds import load_mind
 from agents.minds.task import CodeTask
+from agents.recombine import LANES, recombine
 from agents.role import Role
 from agents.settings import Settings
 from agents.syntax import BadCandidate
@@ -19,6 +20,8 @@ from records import Candidate, Experiment
 
 class Coder:
     """Writes one candidate per step, always on top of the present champion.
+
+    No mind is asked where the program follows from earlier experiments (agents/recombine.py).
 
     Args:
         ledger: the campaign's ledger.
@@ -41,6 +44,7 @@ class Coder:
     ):
         self.ledger = ledger
         self.champion = champion
+        self.lab = lab
         self.profile = dict(profile)
         self.role = role or lab / "roles" / "coder.md"
         self.worker = worker or f"coder@{socket.gethostname()}:{os.getpid()}"
@@ -58,7 +62,7 @@ class Coder:
         if experiment is None:
             return False
         failpoint.reach("coder.claimed")
-        hands = {"coder": role.sha256}
+        hands = {} if experiment.lane in LANES else {"coder": role.sha256}
         try:
             candidate = self.candidate(role, experiment)
         except BadCandidate as error:
@@ -76,6 +80,11 @@ class Coder:
         """The experiment's idea on top of the present champion. Raises BadCandidate."""
         parent = self.champion.head()
         source = self.champion.source(parent)
+        if experiment.lane in LANES:
+            rows = self.ledger.rows(experiment.hypothesis.of)
+            program = recombine(experiment.lane, experiment.hypothesis, rows, self.champion, source, self.profile)
+            return make_candidate(parent, source, program)
         prompt = role.render({"hypothesis": experiment.hypothesis, "source": source})
-        task = CodeTask(prompt, experiment.hypothesis, source, self.profile)
-        return make_candidate(parent, source, load_mind(role.settings(Settings).mind).implement(task))
+        start = self.champion.source(self.ledger.campaign().base)
+        task = CodeTask(prompt, experiment.hypothesis, source, start, self.profile)
+        return make_candidate(parent, source, load_mind(role.settings(Settings), self.lab).implement(task))

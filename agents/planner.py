@@ -17,10 +17,10 @@ OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
 
 
-def check_planner(role: Path, source: str, profile: Mapping[str, int | float | str]) -> None:
+def check_planner(role: Path, lab: Path, source: str, profile: Mapping[str, int | float | str]) -> None:
     """Raise BadInput if nothing could be planned for this train.py under this role file."""
     settings = Role.load(role).settings(PlannerSettings)
-    load_mind(settings.mind).check(source, settings, dict(profile))
+    load_mind(settings, lab).check(source, settings, dict(profile))
 
 
 class Planner:
@@ -66,14 +66,13 @@ class Planner:
             return False
         role = Role.load(self.role)
         task = self.task(role)
-        mind = role.settings(PlannerSettings).mind
-        hypothesis = load_mind(mind).propose(task)
+        hypothesis = load_mind(task.settings, self.lab).propose(task)
         if hypothesis is None:
             return False
         failpoint.reach("planner.answered")
         number = self.ledger.propose(
             hypothesis,
-            author=f"planner/{mind}",
+            author=f"planner/{task.settings.mind}",
             lane=hypothesis.lane,
             roles={"planner": role.sha256},
             max_open=self.max_open,

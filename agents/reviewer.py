@@ -35,6 +35,7 @@ class Reviewer:
     ):
         self.ledger = ledger
         self.champion = champion
+        self.lab = lab
         self.profile = dict(profile)
         self.role = role or lab / "roles" / "reviewer.md"
 
@@ -52,7 +53,7 @@ class Reviewer:
         prompt = role.render({"hypothesis": experiment.hypothesis, "diff": candidate.diff})
         parent_source = self.champion.source(candidate.parent)
         task = ReviewTask(prompt, experiment.hypothesis, candidate, parent_source, self.profile)
-        review = load_mind(role.settings(Settings).mind).judge(task)
+        review = load_mind(role.settings(Settings), self.lab).judge(task)
         failpoint.reach("reviewer.judged")
         with suppress(WrongState):  # another reviewer was faster
             self.ledger.review(experiment.id, review, {"reviewer": role.sha256})

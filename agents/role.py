@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ValidationError
 
 from agents.fence import fenced, one_line
+from agents.minds import load_mind
 from agents.samples import SAMPLES
 from agents.settings import SETTINGS, Settings
 from records import BadInput
@@ -107,18 +108,19 @@ class Role:
             message = one_line(str(error))
             raise BadInput(f"{self.at(template_line(error))}: {message}; this role may use: {allowed}") from None
 
-    def check(self, name: str) -> None:
-        """Read the settings and render the prompt for a made-up task, so that a broken role stops before any compute.
+    def check(self, name: str, lab: Path) -> None:
+        """Read the settings, load the mind and render the prompt for a made-up task, so that a broken role stops before any compute.
 
         Args:
             name: which role this is to play: `planner`, `coder` or `reviewer`.
+            lab: folder that the role file's paths are relative to.
 
         Raises:
-            BadInput: as settings() and render().
+            BadInput: as settings(), render() and load_mind().
         """
         if name not in SETTINGS:
             raise BadInput(f"{self.path}: no role is called {name!r}; there are: {', '.join(SETTINGS)}")
-        self.settings(SETTINGS[name])
+        load_mind(self.settings(SETTINGS[name]), lab)
         for variables in SAMPLES[name]:
             self.render(variables)
 

@@ -1,5 +1,6 @@
 """Front matter of the role files: what a person may set for each role, and nothing that has no effect."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,8 +14,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mind: Literal["sampler"]
-    """Who answers: `sampler` searches the numeric constants of train.py; it needs no key and no network."""
+    mind: Literal["sampler", "script"]
+    """Who answers, neither with a key nor over a network: `sampler` searches the numeric constants of train.py, `script` replays
+    what was decided before."""
+    script: Path | None = None
+    """Of `script`: what `ledger export night.jsonl` wrote, or lines by hand (agents/minds/script.py); relative to the lab."""
+
+    @model_validator(mode="after")
+    def settings_are_the_minds(self) -> "Settings":
+        theirs = {name for name in self.model_fields_set - {"mind"} if (name == "script") != (self.mind == "script")}
+        if theirs:
+            raise ValueError(f"{', '.join(sorted(theirs))}: has no effect with `mind: {self.mind}`; take it out")
+        if self.mind == "script" and self.script is None:
+            raise ValueError("`mind: script` needs `script: PATH`, a file that `ledger export night.jsonl` wrote")
+        return self
 
 
 class PlannerSettings(Settings):

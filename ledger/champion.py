@@ -8,6 +8,7 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -269,7 +270,8 @@ def branches(repository: Path) -> list[str]:
     return listed.output.decode(errors="replace").split()
 
 
-def run_git(repository: Path, *arguments: str, given: bytes = b"") -> Done:
+def run_git(repository: Path, *arguments: str, given: bytes = b"", variables: Mapping[str, str] = {}) -> Done:
+    """Run git in a folder, with further environment variables. Raises MissingComponent if there is no git."""
     settings = [part for setting in SETTINGS for part in ("-c", setting)]
     # GIT_DIR and its like, set when we are called from a hook, would lead us to another repository or index.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -282,7 +284,7 @@ def run_git(repository: Path, *arguments: str, given: bytes = b"") -> Done:
         done = subprocess.run(
             ["git", *settings, *arguments],
             cwd=repository,
-            env=environment | identity | {"LC_ALL": "C"},
+            env=environment | identity | dict(variables) | {"LC_ALL": "C"},
             input=given,
             capture_output=True,
             check=False,

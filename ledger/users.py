@@ -72,7 +72,7 @@ RIGHTS = {
         "autoresearch:*",
     ),
 }
-"""Planner, coder and reviewer are agents. A runner holds its device, the relay its outbox and the launcher its campaign, as
+"""Planner, coder, reviewer and upkeep are agents. A runner holds its device, the relay its outbox and the launcher its campaign, as
 `lease`; the relay is an arbiter."""
 
 

@@ -85,7 +85,7 @@ def launch(
     """
     org = OrgFile.load(org_path, lab.root)
     for role, seat in org.roles.items():
-        Role.load(lab.root / seat.file).check(role)
+        Role.load(lab.root / seat.file).check(role, lab.root)
     device = find_device(org.sandbox.device)
     engine = org.sandbox.ready_engine(device, lab.state)
     dataset = ensure_dataset(lab, org.data, console)
@@ -144,7 +144,7 @@ def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
 
 def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Create the campaign: its branch first, then its row. The arbiter asks for the baseline."""
-    check_planner(lab.root / org.roles.planner.file, lab.train_source, dataset.profile)
+    check_planner(lab.root / org.roles.planner.file, lab.root, lab.train_source, dataset.profile)
     campaign = Campaign(
         name=ledger.name,
         org=org.name,
@@ -227,6 +227,8 @@ def seated(site: Site, view: View) -> Iterator[Pipeline]:
     try:
         for role, seat in site.org.roles.items():
             pipeline.add(role, site, seat.seats)
+        if site.org.upkeep.combine or site.org.upkeep.leave_one_out:
+            pipeline.add("upkeep", site)
         pipeline.add("runner", site)
         pipeline.add("arbiter", site)
         yield pipeline
@@ -310,11 +312,13 @@ class Shift:
             return (room > self.pipeline.busy("runner") or runs_again(self.ledger)) and not verdict_first(self.ledger)
         if role == "planner":
             return room > spent.open and self.ledger.champion_experiment() is not None
+        if role == "upkeep":
+            return room > 0 and nothing_to_do(self.ledger)
         return True
 
     def drained(self) -> bool:
         """No seat but the arbiter's is at work, and the arbiter can decide nothing more."""
-        if any(self.pipeline.busy(role) for role in ("planner", "coder", "reviewer", "runner")):
+        if any(self.pipeline.busy(role) for role in ("planner", "coder", "reviewer", "upkeep", "runner")):
             return False
         return not verdict_first(self.ledger)
 
@@ -345,6 +349,11 @@ class Shift:
                 raise HostFault(
                     f"the host failed {len(failures)} runs of #{experiment.id}: {failures[-1].message}; `resume` goes on when that is mended"
                 )
+
+
+def nothing_to_do(ledger: Ledger) -> bool:
+    """Whether the champion is measured, and neither an idea nor a run nor a verdict is under way."""
+    return all(state.final for state in ledger.counts()) and ledger.champion_experiment() is not None
 
 
 def verdict_first(ledger: Ledger) -> bool:

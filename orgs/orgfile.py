@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agents.role import Role
+from agents.settings import SETTINGS
 from ledger.rules import make_rule
 from records import BadInput, Policy
 from sandbox.device import Device
@@ -143,6 +145,15 @@ class Merge(Section):
         return self
 
 
+class UpkeepSettings(Section):
+    """What an idle device is given to measure; see agents/upkeep.py."""
+
+    combine: bool = True
+    """Near misses together."""
+    leave_one_out: bool = True
+    """The champion without one of its changes."""
+
+
 class OrgFile(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
     """Lower-case letters, digits and dashes; campaigns and branches are named after it."""
@@ -155,6 +166,7 @@ class OrgFile(Section):
     sandbox: SandboxSettings = SandboxSettings()
     audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
+    upkeep: UpkeepSettings = UpkeepSettings()
 
     @classmethod
     def load(cls, path: Path, lab: Path) -> "OrgFile":
@@ -194,9 +206,11 @@ class OrgFile(Section):
         return Policy(**self.merge.model_dump(exclude={"judgements"}), judgements=judgements)
 
     def identity(self, lab: Path) -> str:
-        """Hash of everything that makes this org what it is: the file's values, its roles and its program."""
+        """Hash of everything that makes this org what it is: the file's values, its roles, what they replay, and its program."""
         digest = hashlib.sha256(self.model_dump_json().encode())
-        for file in [self.program, *(seat.file for _, seat in self.roles.items())]:
+        settings = [Role.load(lab / seat.file).settings(SETTINGS[name]) for name, seat in self.roles.items()]
+        scripts = [found.script for found in settings if found.script is not None]
+        for file in [self.program, *(seat.file for _, seat in self.roles.items()), *scripts]:
             digest.update(hashlib.sha256((lab / file).read_bytes()).digest())
         return digest.hexdigest()
 

@@ -14,6 +14,7 @@ import failpoint
 from agents.coder import Coder
 from agents.planner import Planner
 from agents.reviewer import Reviewer
+from agents.upkeep import Upkeep
 from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
@@ -38,6 +39,7 @@ USERS = {
     "planner": AGENT,
     "coder": AGENT,
     "reviewer": AGENT,
+    "upkeep": AGENT,
     "runner": ("runner", "lease", "reader"),
     "arbiter": ("arbiter", "lease", "reader"),
 }
@@ -111,6 +113,10 @@ def build_reviewer(site: Site, stack: ExitStack) -> Worker:
     return Reviewer(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
 
 
+def build_upkeep(site: Site, stack: ExitStack) -> Worker:
+    return Upkeep(site.ledger("agent"), site.champion(), profile=profile_of(site), **site.org.upkeep.model_dump())
+
+
 @dataclass(frozen=True)
 class Arbitration:
     """The arbiter's seat: what was decided is landed before anything else is judged."""
@@ -166,6 +172,7 @@ BUILDERS: dict[str, Callable[[Site, ExitStack], Worker]] = {
     "planner": build_planner,
     "coder": build_coder,
     "reviewer": build_reviewer,
+    "upkeep": build_upkeep,
     "runner": build_runner,
     "arbiter": build_arbiter,
 }

@@ -1,11 +1,13 @@
 """Minds: what answers a role's question. Each is a small sibling class; a role file picks one by name."""
 
+from pathlib import Path
 from typing import Protocol
 
 from agents.minds.sampler import Sampler
+from agents.minds.script import Script
 from agents.minds.task import CodeTask, PlanTask, ReviewTask
-from agents.settings import PlannerSettings, Profile
-from records import BadInput, Hypothesis, Review
+from agents.settings import PlannerSettings, Profile, Settings
+from records import Hypothesis, Review
 
 
 class Mind(Protocol):
@@ -28,8 +30,18 @@ class Mind(Protocol):
         ...
 
 
-def load_mind(name: str) -> Mind:
-    """The mind that a role file names. Raises BadInput."""
-    if name != "sampler":
-        raise BadInput(f"no mind is called {name!r}; there is: sampler")
-    return Sampler()
+def load_mind(settings: Settings, lab: Path) -> Mind:
+    """The mind that a role file asks for.
+
+    Args:
+        settings: front matter of the role file.
+        lab: folder that a script's path is relative to.
+
+    Raises:
+        BadInput: its script is missing or broken; names file and line.
+    """
+    match settings.mind:
+        case "script":
+            return Script.load(lab / (settings.script or ""))
+        case "sampler":
+            return Sampler()

@@ -27,6 +27,8 @@ class CodeTask(NamedTuple):
     hypothesis: Hypothesis
     source: str
     """The champion's train.py."""
+    start: str
+    """The train.py that the campaign began with."""
     profile: Profile
 
 

@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("name", ["planner", "coder", "reviewer"])
 def test_the_roles_of_the_repository_render(name: str) -> None:
-    Role.load(ROLES / f"{name}.md").check(name)
+    Role.load(ROLES / f"{name}.md").check(name, ROLES.parent)
 
 
 def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) 
 def test_an_error_names_file_line_and_what_is_allowed(tmp_path: Path, text: str, line: int, says: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(BadInput) as refusal:
-        Role.load(path).check("coder")
+        Role.load(path).check("coder", tmp_path)
     message = str(refusal.value)
     assert message.startswith(f"{path}:{line}: ")
     assert says in message
@@ -71,14 +71,14 @@ def test_an_error_names_file_line_and_what_is_allowed(tmp_path: Path, text: str,
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "coder.md"
     path.write_bytes(GOOD.replace("\n", "\r\n").encode())
-    Role.load(path).check("coder")
+    Role.load(path).check("coder", tmp_path)
 
 
 def test_a_missing_role_file_and_an_unknown_role_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nobody\.md: cannot be read"):
         Role.load(tmp_path / "nobody.md")
     with pytest.raises(BadInput, match="no role is called 'cook'; there are: planner, coder, reviewer"):
-        Role.load(write(tmp_path, GOOD)).check("cook")
+        Role.load(write(tmp_path, GOOD)).check("cook", tmp_path)
 
 
 @pytest.mark.parametrize(

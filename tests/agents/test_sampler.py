@@ -7,7 +7,6 @@ import pytest
 
 from agents.contract import make_candidate
 from agents.knobs import find, resolve
-from agents.minds import load_mind
 from agents.minds.sampler import Sampler, observations, study_of
 from agents.minds.space import Axis, axes
 from agents.minds.task import CodeTask, ReviewTask
@@ -219,13 +218,8 @@ def test_on_a_quadratic_the_estimator_beats_blind_draws_on_average() -> None:
 
 
 def test_what_the_sampler_proposes_and_writes_it_approves() -> None:
-    mind = load_mind("sampler")
+    mind = Sampler()
     for row in play(quadratic, TRAIN, SETTINGS, rounds=10, seed=2)[1:]:
-        source = mind.implement(CodeTask("", row.hypothesis, TRAIN, PROFILE))
+        source = mind.implement(CodeTask("", row.hypothesis, TRAIN, TRAIN, PROFILE))
         candidate = make_candidate("a" * 40, TRAIN, source)
         assert mind.judge(ReviewTask("", row.hypothesis, candidate, TRAIN, PROFILE)).approved
-
-
-def test_an_unknown_mind_is_named() -> None:
-    with pytest.raises(BadInput, match="no mind is called 'oracle'; there is: sampler"):
-        load_mind("oracle")

@@ -1,84 +1,12 @@
 """Planner, coder and reviewer, one step at a time, against a real Redis server and a real git repository."""
 
-import shutil
-import subprocess
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
-import redis
 
-from agents.coder import Coder
-from agents.contract import make_candidate
 from agents.knobs import resolve
-from agents.planner import Planner
-from agents.reviewer import Reviewer
 from agents.role import Role
-from ledger import Ledger
-from ledger.champion import Champion
-from ledger.lease import acquire
-from ledger.server import open_redis
-from records import BadInput, Campaign, Experiment, Hypothesis, State
-from tests.agents.sources import CAMPAIGN, PROFILE, TRAIN, measurement
-from tests.components import require
-
-ROOT = Path(__file__).parents[2]
-
-
-class Lab(NamedTuple):
-    root: Path
-    ledger: Ledger
-    champion: Champion
-
-    @property
-    def planner(self) -> Planner:
-        return Planner(self.ledger, self.champion, self.root, profile=PROFILE, max_open=2)
-
-    @property
-    def coder(self) -> Coder:
-        return Coder(self.ledger, self.champion, self.root, profile=PROFILE)
-
-    @property
-    def reviewer(self) -> Reviewer:
-        return Reviewer(self.ledger, self.champion, self.root, profile=PROFILE)
-
-    def propose(self, **knobs: float) -> Experiment:
-        idea = Hypothesis(title="by hand", change="c", knobs=dict(knobs))
-        number = self.ledger.propose(idea, author="planner/test", roles={})
-        assert number is not None
-        return self.ledger.experiment(number)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with open_redis(tmp_path_factory.mktemp("r")) as opened:
-        yield opened.client
-
-
-@pytest.fixture
-def lab(tmp_path: Path, server: redis.Redis) -> Lab:
-    """A lab whose baseline is measured at 2.0 bpb."""
-    require(shutil.which("git") is not None, "git is missing: apt-get install git")
-    shutil.copytree(ROOT / "roles", tmp_path / "roles")
-    shutil.copy(ROOT / "program.md", tmp_path / "program.md")
-    (tmp_path / "train.py").write_text(TRAIN)
-    who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-    for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "start")):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
-    champion = Champion(tmp_path, tmp_path.name)
-    ledger = Ledger(server, tmp_path.name)
-    base = champion.start(TRAIN)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    ledger.create(Campaign.model_validate({**dict(CAMPAIGN), "name": tmp_path.name, "base": base, "created_at": now}))
-    baseline = make_candidate(base, TRAIN, TRAIN)
-    number = ledger.propose_baseline(baseline)
-    lease = acquire(ledger.client, f"cpu/{tmp_path.name}", "test", 60.0)
-    assert ledger.take(lease, base) is not None
-    ledger.record(number, lease, measurement(baseline.source_sha256))
-    ledger.crown(number, base)
-    return Lab(tmp_path, ledger, champion)
+from records import BadInput, State
+from tests.agents.lab import Lab
+from tests.agents.sources import PROFILE
 
 
 def test_an_idea_goes_from_planner_through_coder_and_reviewer_into_the_queue(lab: Lab) -> None:

@@ -52,7 +52,7 @@ FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.faults.campaign"])
 EXPERIMENTS = 3
 TTL_S = 1.5
-SPARES = 14
+SPARES = 15
 LIVES = 8
 PATIENCE_S = 800.0
 """A hang is noticed after this long; a busy machine is not taken for one."""

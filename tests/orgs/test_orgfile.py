@@ -68,6 +68,7 @@ def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
         ('name = "a"\n[data]\nshards = 2', ["data: shards belong to the corpus 'climbmix'"]),
         ('name = "a"\n[data]\ncorpus = "climbmix"\nshards = 0', ["data.shards"]),
         ('name = "a"\n[data]\ndataset = "d"\nprofile = "cpu"', ["data: dataset stands in place of corpus"]),
+        ('name = "a"\n[upkeep]\ncombin = true', ["upkeep.combin", "unknown key", "combine, leave_one_out"]),
         ('name = "a', ["not TOML"]),
     ],
 )
@@ -94,6 +95,15 @@ def test_the_identity_changes_with_the_values_a_role_or_the_program_and_with_not
         assert org.identity(lab) != before
         file.write_text(text)
     assert org.identity(lab) == before
+
+
+def test_what_a_role_replays_is_part_of_the_identity(lab: Path) -> None:
+    (lab / "roles" / "planner.md").write_text("---\nmind: script\nscript: night.jsonl\n---\n")
+    (lab / "night.jsonl").write_text("one\n")
+    org = load(lab, 'name = "mine"')
+    before = org.identity(lab)
+    (lab / "night.jsonl").write_text("another\n")
+    assert org.identity(lab) != before
 
 
 def test_another_set_of_paths_is_another_dataset(lab: Path) -> None:

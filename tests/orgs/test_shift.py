@@ -24,7 +24,7 @@ from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from tests.ledger.org import Org
-from tests.ledger.samples import lower_or_not, program
+from tests.ledger.samples import APPROVED, lower_or_not, program, scored
 from tests.orgs.lab import make_lab
 
 CPU = find_device("cpu")
@@ -184,6 +184,40 @@ def test_each_budget_ends_a_shift_and_says_so(
         assert not shift.may_step("planner", draining=True) and shift.may_step("arbiter", draining=True)
         shift.signals = 1
         assert shift.reason_to_drain() == "interrupted"
+
+
+def test_upkeep_steps_when_the_device_has_nothing_else_to_do(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    with hold(client, "launcher/tiny-1") as lock:
+        shift = Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock)
+
+        def may() -> bool:
+            return shift.may_step("upkeep", draining=False)
+
+        assert not may(), "the start is not measured"
+        helper, head, source = started(ledger, lab)
+        assert may() and not shift.may_step("upkeep", draining=True)
+        helper.propose()
+        assert not may()
+        idea = ledger.claim("coder")
+        assert idea is not None and not may()
+        ledger.code(idea.id, program(source + "# an idea\n", head), {})
+        assert not may()
+        ledger.review(idea.id, APPROVED, {})
+        assert not may()
+        helper.take(head)
+        assert not may()
+        ledger.record(idea.id, helper.lease, scored(source + "# an idea\n", 2.6))
+        assert not may()
+        ledger.discard(idea.id, lower_or_not(ledger.champion_score(), ledger.experiment(idea.id).measurements[-1]))
+        assert may()
+        ledger.discard(
+            second := helper.scored(source + "# another\n", 2.6, head),
+            lower_or_not(ledger.champion_score(), ledger.experiment(second).measurements[-1]),
+        )
+        assert org.budget.experiments == 2 and not may(), "the budget has no room"
 
 
 # ---- seats -----------------------------------------------------------------------------------------------------------
