@@ -51,6 +51,7 @@ file = "roles/planner.md"
 [budget]
 train_s = {train_s}
 experiments = {experiments}
+wall_minutes = {wall_minutes}
 [audit]
 lie_bpb = {lie_bpb}
 [sandbox]
@@ -178,6 +179,8 @@ def write_org(lab: Path, name: str, data: str, options: argparse.Namespace, *, l
         data=data,
         train_s=options.train_s,
         experiments=options.experiments,
+        wall_minutes=30
+        + 3 * options.experiments,  # an end, should a script have too few programs for the champions it meets
         lie_bpb=lie_bpb,
         engine=options.engine,
         merge=merge,
@@ -241,7 +244,7 @@ def count(night: Sequence[Experiment]) -> dict[str, Any]:
         "sigma_bpb": last[0].sigma_bpb if last else None,
         "freedom": last[0].freedom if last else None,
         "threshold_bpb": last[0].threshold_bpb if last else None,
-        "alpha_left": last[0].alpha_left if last else None,
+        "p1": last[0].p1 if last else None,
     }
 
 
@@ -270,17 +273,14 @@ def effects(night: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def merges(night: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """Each merge: the how-manieth verdict it was, and after how many runs of the night."""
+    """Each merge: which verdict of the campaign it was, and after how many runs, those of the noise included."""
     found = []
-    verdicts = [e.id for e in sorted(judged(night), key=lambda e: e.updated_at)]
     for e in night:
         if e.lane in ("baseline", "repeat") or e.verdict is None or e.commit is None:
             continue
         runs = sum(m.started_at <= e.measurements[-1].started_at for other in night for m in other.measurements)
-        why = e.verdict.reason
-        found.append(
-            {"id": e.id, "title": e.hypothesis.title, "verdict": verdicts.index(e.id) + 1, "runs": runs, "why": why}
-        )
+        row = {"id": e.id, "title": e.hypothesis.title, "verdict": e.verdict.judged, "runs": runs}
+        found.append({**row, "why": e.verdict.reason})
     return found
 
 
@@ -304,10 +304,13 @@ def claim(night: Sequence[Experiment]) -> dict[str, Any]:
 
 def test_split(lab: Path, runs: int) -> dict[str, Any]:
     """`report --test`: start and champion with fresh seeds on the sealed split."""
-    printed = cli(lab, "report", "--test", "--runs", str(runs))
-    line = next(line for line in printed.splitlines() if line.strip().startswith("difference"))
-    difference, *interval = (float(number) for number in re.findall(r"[-+]\d+\.\d+", line))
+    return read_headline(cli(lab, "report", "--test", "--runs", str(runs)))
+
+
+def read_headline(printed: str) -> dict[str, Any]:
+    """The lines of the headline's table, and whether its whole interval is below zero."""
     lines = [line.strip() for line in printed.splitlines() if re.match(r"\s*(start|champion|difference)\b", line)]
+    difference, *interval = (float(number) for number in re.findall(r"[-+]\d+\.\d+", lines[-1]))
     return {
         "difference_bpb": difference,
         "interval_bpb": interval,

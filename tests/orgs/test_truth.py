@@ -7,18 +7,36 @@ import os
 import shutil
 import subprocess
 from collections import Counter
+from io import StringIO
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+from rich.console import Console
 
 from agents.knobs import resolve, set_knobs
-from benchmarks.campaigns import count, decision, follow_script, judged, launch, merges, read_night, scores, verify
+from benchmarks.campaigns import (
+    claim,
+    count,
+    decision,
+    effects,
+    follow_script,
+    judged,
+    launch,
+    merges,
+    read_headline,
+    read_night,
+    scores,
+    verify,
+)
 from benchmarks.equivalents import remarked, variants
 from data.profiles import PROFILES
-from records import Experiment, State
+from orgs.report import tabulate_headline
+from records import Experiment, State, Verdict
 from tests.components import require
 from tests.orgs.lab import make_lab
+from tests.orgs.rows import experiment, measurement
 
 pytestmark = pytest.mark.timeout(1200)
 NO_GAIN = (State.WITHIN_NOISE, State.DISCARDED)
@@ -123,3 +141,66 @@ def test_of_four_programs_the_one_that_is_better_merges_after_two_runs(lab: Path
     assert (figures["judged"], figures["ended"]) == (len(judged(night)), dict(Counter(e.state for e in ideas.values())))
     assert figures["second runs"] == sum(len(scores(e)) > 1 for e in ideas.values()) >= 1
     assert [(merge["id"], merge["verdict"]) for merge in merges(night)] == [(won.id, 3)]
+
+
+# ---- the figures -----------------------------------------------------------------------------------------------------
+
+
+def row(id: int, state: State, source: str, *runs: float, **more: object) -> Experiment:
+    candidate = {"parent": "p", "source": source, "source_sha256": source, "meaning_sha256": source, "diff": ""}
+    return experiment(id, state, None, candidate=candidate, measurements=[measurement(bpb) for bpb in runs], **more)
+
+
+def verdict(champion_bpb: float, candidate_bpb: float, judged: int, **more: object) -> Verdict:
+    values = {"merge": False, "rule": "two-run-min", "reason": "so", "sigma_bpb": 0.1, "p1": 0.01}
+    compared = {"champion_bpb": champion_bpb, "candidate_bpb": candidate_bpb, "judged": judged}
+    return Verdict.model_validate({**values, **compared, **more})
+
+
+NIGHT = [
+    row(1, State.MERGED, "start", 2.0, lane="baseline"),
+    row(2, State.POOLED, "start", 2.2, lane="repeat"),
+    row(3, State.WITHIN_NOISE, "same", 2.0, verdict=verdict(2.1, 2.0, 1)),
+    row(4, State.DISCARDED, "worse", 2.5, verdict=verdict(2.1, 2.5, 2)),
+    row(5, State.MERGED, "better", 1.5, 1.3, verdict=verdict(2.1, 1.4, 3, merge=True), commit="c" * 40),
+    row(6, State.POOLED, "better", 1.6, lane="repeat"),
+    row(7, State.POOLED, "better", 1.8, lane="repeat"),
+    row(8, State.DUPLICATE, "same"),
+]
+
+
+def test_what_is_claimed_are_fresh_runs_alone() -> None:
+    claimed = claim(NIGHT)
+    assert claimed["gain_bpb"] == pytest.approx(2.1 - 1.7)
+    assert claimed["fresh runs"] == {"start": 2, "champion": 2}
+    assert claim(NIGHT[:5])["gain_bpb"] is None, "the two runs that selected it claim nothing"
+    assert claim(NIGHT[:4])["gain_bpb"] is None
+
+
+def test_verdicts_runs_and_effects_are_counted() -> None:
+    counted = count(NIGHT)
+    assert (counted["judged"], counted["second runs"], counted["sigma_bpb"]) == (3, 1, 0.1)
+    assert (counted["runs of the champion"], counted["runs of candidates"]) == (4, 4)
+    assert counted["ended"] == {"discarded": 1, "duplicate": 1, "merged": 1, "within_noise": 1}
+    assert merges(NIGHT) == [{"id": 5, "title": "a change", "verdict": 3, "runs": 8, "why": "so"}]
+    found = effects(NIGHT)
+    assert found["effects_bpb"]["lowest"] == pytest.approx(-0.4)
+    assert found["effects_bpb"]["highest"] == pytest.approx(0.6), "the first run, not the mean of both"
+    assert found["effects_bpb"]["share above zero"] == pytest.approx(2 / 3)
+    assert found["false merges of a candidate, at most (95 %)"] is None
+    bound = effects(NIGHT[:4])["false merges of a candidate, at most (95 %)"]
+    assert (1 - bound) ** 2 == pytest.approx(0.05), "two of two without a merge are that unlikely at the bound"
+
+
+@pytest.mark.parametrize(
+    ("champion", "better"),
+    [([1.5, 1.51, 1.49], True), ([1.999, 2.0, 2.03], False), ([2.5, 2.6, 2.55], False), ([1.5], False)],
+)
+def test_the_headline_is_read_as_it_is_printed(champion: list[float], better: bool) -> None:
+    console = Console(file=(printed := StringIO()), width=200)
+    console.print(tabulate_headline({"start": [2.0, 2.01, 2.02], "champion": champion}))
+    read = read_headline(printed.getvalue())
+    assert read["difference_bpb"] == pytest.approx(fmean(champion) - 2.01, abs=1e-6)
+    assert read["the champion is better"] is better
+    assert len(read["interval_bpb"]) == (2 if len(champion) > 1 else 0)
+    assert [line.split()[0] for line in read["printed"]] == ["start", "champion", "difference"]
