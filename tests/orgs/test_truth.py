@@ -1,0 +1,191 @@
+"""Campaigns whose truth is known, end to end: what is no better does not merge, what is better merges, after two runs.
+
+benchmarks/campaigns.py has the same at length, with figures.
+"""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.knobs import resolve, set_knobs
+from benchmarks.campaigns import (
+    claim,
+    count,
+    decision,
+    effects,
+    follow_script,
+    judged,
+    launch,
+    merges,
+    read_night,
+    scores,
+    verify,
+)
+from benchmarks.equivalents import remarked, variants
+from data.profiles import PROFILES
+from records import Experiment, State, Verdict
+from tests.components import require
+from tests.orgs.lab import make_lab
+from tests.orgs.rows import experiment, measurement
+
+pytestmark = pytest.mark.timeout(1200)
+NO_GAIN = (State.WITHIN_NOISE, State.DISCARDED)
+RATES = ("MATRIX_LR", "EMBEDDING_LR", "UNEMBEDDING_LR", "SCALAR_LR")
+
+ORG = """
+name = "truth"
+[data]
+dataset = ".autoresearch/datasets/local-cpu"
+[budget]
+train_s = 0.8
+experiments = {experiments}
+[audit]
+lie_bpb = 0.1
+[sandbox]
+engine = "runc"
+device = "cpu"
+stolen_cpu = 1.0
+[headline]
+runs = 0
+[merge]
+rule = "two-run-min"
+alpha = 0.002
+noise_runs = 4
+[upkeep]
+combine = false
+leave_one_out = false
+"""
+"""An error budget so small that no run of these tests sees a false merge."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    require(
+        os.geteuid() == 0 and shutil.which("runc") is not None,
+        "campaigns here run under runc as root: apt-get install runc",
+    )
+    return make_lab(tmp_path)
+
+
+def play(lab: Path, experiments: int) -> dict[str, Experiment]:
+    """Launch the lab's script; what became of each idea, by its title."""
+    (lab / "orgs" / "truth.toml").write_text(ORG.format(experiments=experiments))
+    launch(lab, "truth")
+    assert verify(lab)["verdicts"].startswith(f"{experiments} verdicts")
+    return {e.hypothesis.title: e for e in read_night(lab) if e.lane == "improve"}
+
+
+def landed(lab: Path, campaign: str) -> list[str]:
+    """train.py of every commit on the campaign's branch since its start, oldest first."""
+    branch = f"autoresearch/{campaign}"
+    *commits, _ = git(lab, "rev-list", f"HEAD..{branch}").split()
+    return [git(lab, "show", f"{commit}:train.py") for commit in reversed(commits)]
+
+
+def git(lab: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=lab, check=True, capture_output=True, text=True).stdout
+
+
+def test_where_nothing_is_better_nothing_merges_and_a_remark_is_no_experiment(lab: Path) -> None:
+    start = (lab / "train.py").read_text()
+    first, second = (variant.source for variant in islice(variants(start, seed=1), 2))
+    programs = {
+        "remark": remarked(start, "no change"),
+        "first": first,
+        "again": remarked(first, "the first one"),
+        "second": second,
+    }
+    follow_script(lab, [decision(title, source, start) for title, source in programs.items()])
+    ideas = play(lab, experiments=2)
+    assert ideas["remark"].state == State.REFUSED and scores(ideas["remark"]) == []
+    assert ideas["again"].state == State.DUPLICATE and scores(ideas["again"]) == []
+    assert ideas["again"].note == f"same program as #{ideas['first'].id}"
+    for title in ("first", "second"):
+        verdict = ideas[title].verdict
+        assert ideas[title].state in NO_GAIN and verdict is not None
+        assert verdict.freedom == 3 and verdict.sigma_bpb is not None and verdict.sigma_bpb > 0
+        assert verdict.p1 == pytest.approx(0.002 / 2)
+    assert landed(lab, ideas["first"].campaign) == []
+
+
+def test_of_four_programs_the_one_that_is_better_merges_after_two_runs(lab: Path) -> None:
+    better, profile = (lab / "train.py").read_text(), PROFILES["cpu"]
+    rates = {name: value for name, value in resolve(better, profile).items() if name in RATES}
+    start = set_knobs(better, {name: value / 1000 for name, value in rates.items()}, profile)
+    (lab / "train.py").write_text(start)
+    # It begins far from uniform guesses, and at these rates never comes back.
+    worse = start.replace("self.unembedding.weight.normal_(std=0.001)", "self.unembedding.weight.normal_(std=1.0)")
+    assert worse != start
+    same = next(variants(start, seed=2)).source
+    programs = {"same": same, "worse": worse, "better": better}
+    follow_script(lab, [decision(title, source, start) for title, source in programs.items()])
+    ideas = play(lab, experiments=3)
+    assert ideas["same"].state in NO_GAIN
+    assert ideas["worse"].state == State.DISCARDED and len(scores(ideas["worse"])) == 1
+    won = ideas["better"]
+    assert won.state == State.MERGED and won.verdict is not None
+    assert len(scores(won)) == len(won.verdict.candidate_runs) == 2
+    assert won.verdict.champion_bpb is not None and won.verdict.threshold_bpb is not None
+    assert max(scores(won)) <= won.verdict.champion_bpb - won.verdict.threshold_bpb
+    assert landed(lab, won.campaign) == [better]
+
+    night = read_night(lab)
+    figures = count(night)
+    assert (figures["judged"], figures["ended"]) == (len(judged(night)), dict(Counter(e.state for e in ideas.values())))
+    assert figures["second runs"] == sum(len(scores(e)) > 1 for e in ideas.values()) >= 1
+    assert [(merge["id"], merge["verdict"]) for merge in merges(night)] == [(won.id, 3)]
+
+
+# ---- the figures -----------------------------------------------------------------------------------------------------
+
+
+def row(id: int, state: State, source: str, *runs: float, **more: Any) -> Experiment:
+    candidate = {"parent": "p", "source": source, "source_sha256": source, "meaning_sha256": source, "diff": ""}
+    return experiment(id, state, None, candidate=candidate, measurements=[measurement(bpb) for bpb in runs], **more)
+
+
+def verdict(champion_bpb: float, candidate_bpb: float, judged: int, **more: object) -> Verdict:
+    values = {"merge": False, "rule": "two-run-min", "reason": "so", "sigma_bpb": 0.1, "p1": 0.01}
+    compared = {"champion_bpb": champion_bpb, "candidate_bpb": candidate_bpb, "judged": judged}
+    return Verdict.model_validate({**values, **compared, **more})
+
+
+NIGHT = [
+    row(1, State.MERGED, "start", 2.0, lane="baseline"),
+    row(2, State.POOLED, "start", 2.2, lane="repeat"),
+    row(3, State.WITHIN_NOISE, "same", 2.0, verdict=verdict(2.1, 2.0, 1)),
+    row(4, State.DISCARDED, "worse", 2.5, verdict=verdict(2.1, 2.5, 2)),
+    row(5, State.MERGED, "better", 1.5, 1.3, verdict=verdict(2.1, 1.4, 3, merge=True), commit="c" * 40),
+    row(6, State.POOLED, "better", 1.6, lane="repeat"),
+    row(7, State.POOLED, "better", 1.8, lane="repeat"),
+    row(8, State.DUPLICATE, "same"),
+]
+
+
+def test_what_is_claimed_are_fresh_runs_alone() -> None:
+    claimed = claim(NIGHT)
+    assert claimed["gain_bpb"] == pytest.approx(2.1 - 1.7)
+    assert claimed["fresh runs"] == {"start": 2, "champion": 2}
+    assert claim(NIGHT[:5])["gain_bpb"] is None, "the two runs that selected it claim nothing"
+    assert claim(NIGHT[:4])["gain_bpb"] is None
+
+
+def test_verdicts_runs_and_effects_are_counted() -> None:
+    counted = count(NIGHT)
+    assert (counted["judged"], counted["second runs"], counted["sigma_bpb"]) == (3, 1, 0.1)
+    assert (counted["runs of the champion"], counted["runs of candidates"]) == (4, 4)
+    assert counted["ended"] == {"discarded": 1, "duplicate": 1, "merged": 1, "within_noise": 1}
+    assert merges(NIGHT) == [{"id": 5, "title": "a change", "verdict": 3, "runs": 8, "why": "so"}]
+    found = effects(NIGHT)
+    assert found["effects_bpb"]["lowest"] == pytest.approx(-0.4)
+    assert found["effects_bpb"]["highest"] == pytest.approx(0.6), "the first run, not the mean of both"
+    assert found["effects_bpb"]["share above zero"] == pytest.approx(2 / 3)
+    assert found["false merges of a candidate, at most (95 %)"] is None
+    bound = effects(NIGHT[:4])["false merges of a candidate, at most (95 %)"]
+    assert (1 - bound) ** 2 == pytest.approx(0.05), "two of two without a merge are that unlikely at the bound"
