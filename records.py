@@ -49,6 +49,15 @@ def later(*, default: Any = None) -> Any:
 
 Number = int | float
 
+Lane = Literal["baseline", "repeat", "improve", "simplify", "combine", "upkeep", "imported"]
+"""Why an experiment is there, and so how it is judged:
+
+* baseline, repeat: a commit of the branch as it stands, and one more run of the champion; nothing is judged;
+* improve, combine: it has to be better. `combine` takes several near misses together;
+* simplify, upkeep: it has to be simpler, and not worse by more than a margin. `upkeep` takes a merged change out again;
+* imported: somebody's claim.
+"""
+
 
 class Hypothesis(Record):
     """One change to train.py, and what its author expects of it. Written by a planner; text is data, never instructions."""
@@ -58,6 +67,8 @@ class Hypothesis(Record):
     """What to do to train.py, precise enough for a coder."""
     rationale: Annotated[str, Field(max_length=4000)] = ""
     category: Annotated[str, Field(max_length=40)] = "hyperparameter"
+    lane: Literal["improve", "simplify"] = "improve"
+    """`simplify` asks for no gain: fewer lines or fewer parameters at no cost that is worth mentioning."""
     expected_delta_bpb: float = 0.0
     """Expected change of val_bpb; negative is better."""
     probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
@@ -288,13 +299,62 @@ class Measurement(Record):
 # ---- what the arbiter decides ----------------------------------------------------------------------------------------
 
 
+class Policy(Record):
+    """By which rule a campaign merges, and what it promises. Fixed when the campaign begins: every verdict rests on it."""
+
+    rule: str = "keep-if-lower"
+    """A name of ledger/rules.py. The default is what campaigns had that do not tell."""
+    parameters: dict[str, float | list[float]] = {}
+    """Of the rule, in place of its own."""
+    alpha: float = 0.05
+    """Chance of any false merge in the whole campaign, at most."""
+    judgements: int = 100
+    """K: verdicts for which that is promised. Nothing merges after them."""
+    noise_runs: int = 8
+    """Runs of the start from which the noise is estimated."""
+    champion_runs: int = 4
+    """What a later champion is topped up to, once a candidate is to be compared with it for the second time."""
+    canary_every: int = 20
+    """Verdicts after which the champion is run again, to see whether the machine still is what it was."""
+    simplify_margin: float = 3.0
+    """What a simplification may lose, in σ̂."""
+    simplify_cap: float = 6.0
+    """What all simplifications of a campaign may lose together, in σ̂."""
+
+
 class Verdict(Record):
+    """What a rule said of an experiment, with every number that it said it by (see ledger/verdict.py)."""
+
     merge: bool
     rule: str
     champion_bpb: float | None
+    """Mean of its runs."""
     candidate_bpb: float | None
+    """Mean of its runs."""
     reason: str
     """One sentence for people."""
+    within_noise: bool = False
+    """Neither better nor worse, as far as can be told."""
+    effect_bpb: float | None = None
+    """What was compared with the threshold: how much lower the candidate is."""
+    threshold_bpb: float | None = None
+    """What the effect had to reach; negative where a loss was allowed."""
+    allowed_bpb: float = 0.0
+    """What it may lose, being simpler."""
+    sigma_bpb: float | None = None
+    """σ̂: upper bound of the deviation of one run; None under a rule that knows no noise."""
+    freedom: int | None = None
+    """ν of σ̂."""
+    judged: int | None = None
+    """K spent, this verdict included if it is one."""
+    p1: float | None = None
+    """What a candidate without effect merges with at most."""
+    alpha_left: float | None = None
+    champion_runs: list[str] = []
+    """Run ids: n_c of them."""
+    candidate_runs: list[str] = []
+    noise_runs: list[list[str]] = []
+    """By source: runs of the same program that the noise was estimated from."""
 
 
 # ---- what others say -------------------------------------------------------------------------------------------------
@@ -319,7 +379,8 @@ class Claim(Record):
 
 
 class State(StrEnum):
-    """Where an experiment stands. Order of a merged one: proposed, claimed, coded, reviewed (= queued), running, scored, merging, merged."""
+    """Where an experiment stands. Order of a merged one: proposed, claimed, coded, reviewed (= queued), running, scored, confirming (= queued
+    for another run), running, scored, merging, merged."""
 
     PROPOSED = "proposed"
     CLAIMED = "claimed"
@@ -327,9 +388,15 @@ class State(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     SCORED = "scored"
+    CONFIRMING = "confirming"
+    """Good enough so far, and waits for its next run."""
     MERGING = "merging"
     MERGED = "merged"
+    WITHIN_NOISE = "within_noise"
+    """Neither better nor worse, as far as its runs can tell."""
     DISCARDED = "discarded"
+    POOLED = "pooled"
+    """One more run of the champion: its score says how good that is, and what the noise is."""
     CRASHED = "crashed"
     INVALID = "invalid"
     STALE = "stale"
@@ -340,16 +407,19 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self in (
-            State.MERGED,
-            State.DISCARDED,
-            State.CRASHED,
-            State.INVALID,
-            State.STALE,
-            State.REFUSED,
-            State.DUPLICATE,
-            State.IMPORTED,
-        )
+        return self in FINAL
+
+
+FINAL = frozenset(
+    {
+        *(State.MERGED, State.WITHIN_NOISE, State.DISCARDED, State.POOLED, State.CRASHED, State.INVALID),
+        *(State.STALE, State.REFUSED, State.DUPLICATE, State.IMPORTED),
+    }
+)
+
+
+JUDGED = (State.MERGED, State.WITHIN_NOISE, State.DISCARDED, State.MERGING, State.CONFIRMING)
+"""Where a verdict says why."""
 
 
 class Experiment(Record):
@@ -357,7 +427,9 @@ class Experiment(Record):
 
     id: int
     campaign: str
-    lane: Literal["baseline", "improve", "imported"]
+    lane: Lane
+    repeats: int | None = None
+    """Of lane `repeat`: the experiment that made the champion whose program it is."""
     state: State
     hypothesis: Hypothesis
     author: str
@@ -367,7 +439,9 @@ class Experiment(Record):
     candidate: Candidate | None = None
     review: Review | None = None
     measurements: list[Measurement] = []
-    """Every run of this candidate, oldest first; host failures included."""
+    """Every run, oldest first; host failures included, and runs of programs that it had before it was sent back."""
+    earlier: int = 0
+    """Of them, those from before it was sent back: they are judged no more."""
     verdict: Verdict | None = None
     claim: Claim | None = None
     """Of an imported row, in place of everything between."""
@@ -386,11 +460,22 @@ class Experiment(Record):
         return next((m for m in reversed(self.measurements) if m.val_bpb is not None), None)
 
     @property
+    def runs(self) -> list[Measurement]:
+        """The scored runs of its present program."""
+        program = self.candidate.source_sha256 if self.candidate else None
+        return [m for m in self.measurements[self.earlier :] if m.val_bpb is not None and m.hashes.source == program]
+
+    @property
+    def is_idea(self) -> bool:
+        """Whether it is somebody's idea: it counts as an experiment, and has a verdict."""
+        return self.lane in ("improve", "simplify", "combine", "upkeep")
+
+    @property
     def why(self) -> str:
         """Why it stands where it stands, in a few words."""
         if self.claim is not None:
             return f"said to be {self.claim.status}; not measured here"
-        if self.verdict is not None and self.state in (State.MERGED, State.DISCARDED, State.MERGING):
+        if self.verdict is not None and self.state in JUDGED:
             return self.verdict.reason
         if self.state == State.REFUSED and self.review is not None:
             return self.review.reason
@@ -416,6 +501,7 @@ class Campaign(Record):
     """Kind of device: scores of unlike ones do not compare."""
     budget_s: float
     seed: int
+    policy: Policy = Policy()
     created_at: str
     imported_from: str = ""
     """Name and SHA-256 of the results.tsv that all its rows are from: nothing can be added to it."""

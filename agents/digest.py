@@ -14,7 +14,17 @@ DEAD_ENDS = 20
 TEXT_LIMIT_CHARACTERS = 20_000
 """Of program.md and guidance.md, each."""
 
-UNDER_WAY = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.RUNNING, State.SCORED, State.MERGING)
+UNDER_WAY = (
+    State.PROPOSED,
+    State.CLAIMED,
+    State.CODED,
+    State.QUEUED,
+    State.RUNNING,
+    State.SCORED,
+    State.CONFIRMING,
+    State.MERGING,
+)
+MISSED = (State.WITHIN_NOISE, State.DISCARDED)
 DEAD = (State.CRASHED, State.INVALID, State.REFUSED, State.STALE)
 
 
@@ -103,9 +113,9 @@ def summarise(
     campaign: Campaign, champion: Incumbent, experiments: Sequence[Experiment], program: str, guidance: str
 ) -> Digest:
     """The digest of a campaign. Pure."""
-    improving = [experiment for experiment in experiments if experiment.lane == "improve"]
+    improving = [experiment for experiment in experiments if experiment.is_idea]
     judged = [(experiment.state, row) for experiment in improving if (row := judgement(experiment)) is not None]
-    misses = sorted((row for state, row in judged if state == State.DISCARDED), key=lambda row: row.delta_bpb)
+    misses = sorted((row for state, row in judged if state in MISSED), key=lambda row: row.delta_bpb)
     dead = [experiment for experiment in reversed(improving) if experiment.state in DEAD]
     states = [experiment.state.value for experiment in experiments]
     return Digest(

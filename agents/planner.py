@@ -72,7 +72,11 @@ class Planner:
             return False
         failpoint.reach("planner.answered")
         number = self.ledger.propose(
-            hypothesis, author=f"planner/{mind}", roles={"planner": role.sha256}, max_open=self.max_open
+            hypothesis,
+            author=f"planner/{mind}",
+            lane=hypothesis.lane,
+            roles={"planner": role.sha256},
+            max_open=self.max_open,
         )
         failpoint.reach("planner.proposed")
         return number is not None

@@ -70,18 +70,29 @@ class ErrorBudget:
 
 
 def null_merge_probability(c: float, champion_runs: int, freedom: int | None = None) -> float:
-    """P(a candidate without effect merges under two-run-min), for normal scores.
-
-    p1(c, n) = ∫ φ(u)·[1 − Φ(k + u/√n)]² du with k = `threshold_deviations`: given the champion's mean, u standard
-    errors off, both runs have to be k better than that, independently. This is for σ̂ = σ, which is what no `freedom`
-    means; with ν of it, k is multiplied by σ̂/σ = `bound_factor`·√(χ²/ν) and p1 is averaged over χ².
+    """P(a candidate without effect merges under two-run-min), for normal scores: p1(c, n), see `merge_probability`.
 
     Raises:
         BadInput: c is not finite, there is no champion's run, or ν is below 1.
     """
+    return merge_probability(0.0, c, champion_runs, freedom)
+
+
+def merge_probability(effect: float, c: float, champion_runs: int, freedom: int | None = None) -> float:
+    """P(a candidate that is better by `effect`, in σ, merges under two-run-min), for normal scores.
+
+    p(δ, c, n) = ∫ φ(u)·[1 − Φ(k − δ + u/√n)]² du with k = `threshold_deviations`: given the champion's mean, u standard
+    errors off, both runs have to be k better than that, independently. This is for σ̂ = σ, which is what no `freedom`
+    means; with ν of it, k is multiplied by σ̂/σ = `bound_factor`·√(χ²/ν) and p is averaged over χ².
+
+    Raises:
+        BadInput: δ or c is not finite, there is no champion's run, or ν is below 1.
+    """
+    if not math.isfinite(effect):
+        raise BadInput(f"effect {effect}: has to be a finite number of σ")
     k, root = threshold_deviations(c, champion_runs), math.sqrt(champion_runs)
     ratios, weights = (np.ones(1), np.ones(1)) if freedom is None else deviation_ratios(freedom)
-    both_better = ndtr(-(k * ratios[:, None] + MEAN_ERRORS / root)) ** 2
+    both_better = ndtr(effect - (k * ratios[:, None] + MEAN_ERRORS / root)) ** 2
     return float(weights @ both_better @ MEAN_WEIGHTS)
 
 

@@ -15,6 +15,7 @@ HEADER = "\t".join(Claim.model_fields)
 """The original's five columns."""
 STATUS = {
     State.MERGED: "keep",
+    State.WITHIN_NOISE: "discard",
     State.DISCARDED: "discard",
     State.STALE: "discard",
     State.CRASHED: "crash",

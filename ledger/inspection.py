@@ -6,16 +6,18 @@ cannot sign, and commits: each merge names the end of the history that led to it
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from ledger.arbiter import HEAD_TRAILER
 from ledger.champion import Champion, Commit
 from ledger.rows import read_event, read_experiment
-from ledger.store import REBUILT, RECORDS, Ledger
-from ledger.verdict import RULES
-from records import Event, Experiment, Measurement, State
+from ledger.store import REBUILT, RECORDS, VERDICTS, Ledger
+from ledger.verdict import Evidence, comparable, conditions, decide
+from records import Event, Experiment, Measurement, Policy, State, Verdict
 
 COVERED = ("at", "experiment", "kind", "detail", "record", "digest")
 """Fields of an event that its hash covers, in this order."""
@@ -72,7 +74,7 @@ def inspect(ledger: Ledger, champion: Champion, signature: Callable[[Measurement
         check_signatures(held.experiments, signature),
         check_git(ledger.name, held.experiments, commits, champion),
         check_anchors(held.entries, commits),
-        check_verdicts(held.experiments, signature),
+        check_verdicts(campaign.policy, held, signature),
     ]
 
 
@@ -92,7 +94,7 @@ def look(ledger: Ledger) -> Snapshot:
     stored = ledger.answered(ids, answers) if ids else []
     records: dict[int, dict[str, list[str]]] = {}
     for held in stored:
-        names = RECORDS[1:] if held.baseline else RECORDS  # see there
+        names = RECORDS[1:] if held.of_branch else RECORDS  # see there
         written = held.row | held.verdict
         records[held.id] = {name: [written[name]] for name in names if name in written}
         records[held.id]["measurement"] = held.measurements
@@ -212,8 +214,9 @@ def as_measured(experiment: Experiment, merge: Commit, champion: Champion) -> It
     landed = champion.landed_source_sha256(merge.id)
     if measurement is None or not landed == measurement.hashes.source == merge.trailers.get("Source-Sha256"):
         yield f"#{experiment.id}: what landed is not what was measured"
-    elif merge.trailers.get("Val-Bpb") != repr(measurement.val_bpb):
-        yield f"#{experiment.id}: the commit says {merge.trailers.get('Val-Bpb')} bpb, the receipt {measurement.val_bpb!r}"
+    elif experiment.verdict is None or merge.trailers.get("Val-Bpb") != repr(experiment.verdict.candidate_bpb):
+        said = experiment.verdict and experiment.verdict.candidate_bpb
+        yield f"#{experiment.id}: the commit says {merge.trailers.get('Val-Bpb')} bpb, the verdict {said!r}"
 
 
 def check_anchors(entries: list[Entry], commits: list[Commit]) -> Check:
@@ -241,20 +244,136 @@ def check_anchors(entries: list[Entry], commits: list[Commit]) -> Check:
 # ---- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def check_verdicts(experiments: list[Experiment], signature: Callable[[Measurement], str | None]) -> Check:
-    """Each merge's numbers, from the signed measurements again: the rule says the same."""
-    complaints: list[str] = []
-    champions = {e.commit: e for e in experiments if e.state == State.MERGED}
-    merged = [e for e in champions.values() if e.lane != "baseline"]
-    for e in merged:
-        before = champions.get(e.candidate.parent) if e.candidate else None
-        if e.verdict is None or e.score is None or before is None or before.candidate is None:
-            complaints.append(f"#{e.id}: a verdict, a score or the champion before it is missing")
-            continue
-        source = before.candidate.source_sha256
-        scores = [m for m in before.measurements if m.val_bpb is not None and m.hashes.source == source]
-        rule = RULES.get(e.verdict.rule)
-        again = rule and rule([m for m in scores if signature(m) is None], e.score)
-        if again != e.verdict or not e.verdict.merge:
-            complaints.append(f"#{e.id}: its verdict is not what {e.verdict.rule} says of these measurements")
-    return Check("verdicts", f"{several(len(merged), 'merge')}, decided again", complaints)
+def check_verdicts(policy: Policy, held: Snapshot, signature: Callable[[Measurement], str | None]) -> Check:
+    """Each verdict's numbers, from the signed measurements that it names: the campaign's rule says the same again."""
+    judged = [
+        e for e in held.experiments if e.is_idea and e.verdict is not None and e.state in (*VERDICTS, State.MERGING)
+    ]
+    bench = Bench.of(policy, held, signature)
+    complaints = [f"#{e.id}: {wrong}" for e in judged if (wrong := bench.wrong(e)) is not None]
+    merged = sum(e.verdict is not None and e.verdict.merge for e in judged)
+    return Check(
+        "verdicts", f"{several(len(judged), 'verdict')}, {several(merged, 'merge')}, decided again", complaints
+    )
+
+
+class Bench(NamedTuple):
+    """What is needed to decide again."""
+
+    policy: Policy
+    measured: dict[str, tuple[Experiment, Measurement, int]]
+    """By run id: whose it is, and the event that recorded it. Only those that this lab signed."""
+    merged: dict[int, Experiment]
+    """All that are, or were, champion."""
+    selecting: set[str]
+    """Runs that made a program champion."""
+    spoken: dict[int, int]
+    """Experiment → the event of its verdict."""
+    ended: list[int]
+    """Events by which ideas came to their verdicts, in order."""
+    rebuilt: bool
+
+    @classmethod
+    def of(cls, policy: Policy, held: Snapshot, signature: Callable[[Measurement], str | None]) -> "Bench":
+        events = [entry.event for entry in held.entries]
+        recorded = {(event.experiment, event.digest): event.id for event in events if event.record == "measurement"}
+        measured = {
+            m.run_id: (e, m, recorded.get((e.id, sha1(text)), 0))
+            for e in held.experiments
+            for m, text in zip(e.measurements, held.records[e.id]["measurement"], strict=True)
+            if signature(m) is None
+        }
+        merged = {e.id: e for e in held.experiments if e.state == State.MERGED}
+        ideas = {e.id for e in held.experiments if e.is_idea}
+        return cls(
+            policy=policy,
+            measured=measured,
+            merged=merged,
+            selecting={run for e in merged.values() if e.verdict is not None for run in e.verdict.candidate_runs},
+            spoken={e.experiment: e.id for e in events if e.record == "verdict" and e.experiment is not None},
+            ended=[e.id for e in events if e.experiment in ideas and e.kind.partition("→")[2] in VERDICTS],
+            rebuilt=bool(events) and events[0].kind == REBUILT,
+        )
+
+    def wrong(self, experiment: Experiment) -> str | None:
+        """What is wrong with a verdict, in words."""
+        verdict, candidate = experiment.verdict, experiment.candidate
+        assert verdict is not None, "only what was judged is asked about"
+        if experiment.state in (State.MERGED, State.MERGING) and not verdict.merge:
+            return "it merged against its verdict"
+        if not verdict.champion_runs:
+            return self.wrong_of_old(experiment, verdict) if verdict.merge else None
+        if candidate is None or verdict.rule != self.policy.rule:
+            return f"its verdict is by {verdict.rule}, the campaign's rule is {self.policy.rule}"
+        groups = [verdict.champion_runs, verdict.candidate_runs, *verdict.noise_runs]
+        if unknown := [run for group in groups for run in group if run not in self.measured]:
+            return f"its verdict rests on run {unknown[0]}, of which there is no good receipt"
+        champion, runs, *noise = ([self.measured[run][1] for run in group] for group in groups)
+        beaten = {
+            e.candidate.source_sha256 for e in self.merged.values() if e.commit == candidate.parent and e.candidate
+        }
+        if {m.hashes.source for m in champion} != beaten or {m.hashes.source for m in runs} != {
+            candidate.source_sha256
+        }:
+            return "its verdict is about other programs"
+        if any(len({m.hashes.source for m in group}) > 1 for group in noise) or self.selecting & {
+            m.run_id for group in noise for m in group
+        }:
+            return "its noise is not that of repeats"
+        if len({conditions(m) for group in (champion, runs, *noise) for m in group}) > 1:
+            return "its verdict compares what does not compare"
+        if (left_out := self.left_out(experiment, champion)) is not None:
+            return f"its verdict leaves out run {left_out} of the champion"
+        limit = self.policy.simplify_margin * (verdict.sigma_bpb or 0.0) if experiment.lane in SIMPLER else 0.0
+        if not 0 <= verdict.allowed_bpb <= limit:
+            return f"its verdict allows a loss of {verdict.allowed_bpb:.6f} bpb"
+        evidence = Evidence(champion, runs, noise)
+        before = [n for n in ((verdict.judged or 0) - 1, verdict.judged or 0) if n >= self.before(experiment)]
+        if not any(same(decide(self.policy, evidence, n, verdict.allowed_bpb)[1], verdict) for n in before):
+            return f"its verdict is not what {verdict.rule} says of these measurements"
+        return None
+
+    def before(self, experiment: Experiment) -> int:
+        """Verdicts that were spoken before this one, as far as the history knows."""
+        return sum(event < self.spoken.get(experiment.id, 0) for event in self.ended)
+
+    def left_out(self, experiment: Experiment, used: Sequence[Measurement]) -> str | None:
+        """A run of the same champion that the verdict should have rested on too."""
+        if self.rebuilt:  # the order in which they came is lost
+            return None
+        first, ids = used[0], {m.run_id for m in used}
+        champion = self.measured[first.run_id][0]
+        of = champion.repeats or champion.id
+        spoken = self.spoken.get(experiment.id, 0)
+        for row, m, recorded in self.measured.values():
+            mine = row.id == of or row.repeats == of
+            if mine and m in row.runs and recorded < spoken and m.run_id not in ids and comparable(m, first):
+                return m.run_id
+        return None
+
+    def wrong_of_old(self, experiment: Experiment, verdict: Verdict) -> str | None:
+        """The same of a merge by a version whose verdicts named no runs; it knew keep-if-lower alone."""
+        before = next(
+            (e for e in self.merged.values() if experiment.candidate and e.commit == experiment.candidate.parent), None
+        )
+        if experiment.score is None or before is None:
+            return "a score or the champion before it is missing"
+        scores = [m.val_bpb for m in before.runs if m.val_bpb is not None and m.run_id in self.measured]
+        score = experiment.score.val_bpb
+        if not scores or score is None or (verdict.champion_bpb, verdict.candidate_bpb) != (fmean(scores), score):
+            return f"its verdict is not what {verdict.rule} says of these measurements"
+        return None if score < fmean(scores) else "it was not lower"
+
+
+SIMPLER = ("simplify", "upkeep")
+
+
+def same(one: Verdict, other: Verdict) -> bool:
+    """Whether two verdicts say the same, but for the last digits of numbers that another version of a library may compute."""
+    a, b = one.model_dump(exclude={"reason"}), other.model_dump(exclude={"reason"})
+    return all(
+        math.isclose(a[key], b[key], rel_tol=1e-6, abs_tol=1e-12)
+        if isinstance(a[key], float) and isinstance(b[key], float)
+        else a[key] == b[key]
+        for key in a
+    )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import fmean, variance
+from statistics import fmean
 from typing import NamedTuple
 
 from scipy.special import stdtrit
@@ -32,7 +32,13 @@ def pool(groups: Iterable[Sequence[float]]) -> Noise | None:
     freedom = sum(len(group) - 1 for group in repeated)
     if freedom == 0:
         return None
-    return Noise(math.sqrt(sum((len(g) - 1) * variance(g) for g in repeated) / freedom), freedom)
+    squares = math.fsum((score - centre) ** 2 for group in repeated for centre in (mean(group),) for score in group)
+    return Noise(math.sqrt(squares / freedom), freedom)
+
+
+def mean(scores: Sequence[float]) -> float:
+    """Exactly rounded, so in whatever order they come."""
+    return math.fsum(scores) / len(scores)
 
 
 def reproduce(original: float, repeats: Sequence[float], noise: Noise | None) -> Reproduction:

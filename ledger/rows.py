@@ -10,8 +10,8 @@ ROLE = "role:"
 RANKS = (
     State.IMPORTED,
     *(State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED, State.REFUSED, State.DUPLICATE),
-    *(State.RUNNING, State.CRASHED, State.INVALID, State.SCORED),
-    *(State.STALE, State.DISCARDED, State.MERGING, State.MERGED),
+    *(State.RUNNING, State.CRASHED, State.INVALID, State.SCORED, State.CONFIRMING),
+    *(State.STALE, State.POOLED, State.DISCARDED, State.WITHIN_NOISE, State.MERGING, State.MERGED),
 )
 """States that agents, then those that runners, then those that only the arbiter may put an experiment into."""
 
@@ -28,12 +28,26 @@ class Stored(NamedTuple):
     states: tuple[State, ...]
     """Where it stands: exactly one, unless somebody has meddled with it."""
     baseline: bool
+    repeats: int | None
+    """The champion's experiment, if it is a repeat of that."""
     updated_ms: int
     row: dict[str, str]
     run: dict[str, str]
     verdict: dict[str, str]
     measurements: list[str]
     """JSON, oldest first."""
+
+    @property
+    def of_branch(self) -> bool:
+        """Whether it is a commit as it stands: nobody's idea."""
+        return self.baseline or self.repeats is not None
+
+    @property
+    def lane(self) -> str:
+        """Only the arbiter can say of one that it is nobody's idea."""
+        if self.of_branch:
+            return "baseline" if self.baseline else "repeat"
+        return "improve" if self.row["lane"] in ("baseline", "repeat") else self.row["lane"]
 
     @property
     def state(self) -> State:
@@ -52,7 +66,8 @@ def read_experiment(campaign: str, stored: Stored) -> Experiment:
         {
             "id": stored.id,
             "campaign": campaign,
-            "lane": "baseline" if stored.baseline else row["lane"],
+            "lane": stored.lane,
+            "repeats": stored.repeats,
             "state": stored.state,
             "hypothesis": Hypothesis.model_validate_json(row["hypothesis"]),
             "author": row["author"],
@@ -62,6 +77,7 @@ def read_experiment(campaign: str, stored: Stored) -> Experiment:
             "measurements": [Measurement.model_validate_json(text) for text in stored.measurements],
             "verdict": Verdict.model_validate_json(verdict["verdict"]) if "verdict" in verdict else None,
             "claim": Claim.model_validate_json(row["claim"]) if "claim" in row else None,
+            "earlier": int(verdict.get("earlier", 0)),
             "commit": verdict.get("commit"),
             "note": row.get("note", ""),
             "attempts": int(stored.run.get("attempts", 0)),
@@ -91,10 +107,12 @@ def store_experiment(experiment: Experiment) -> Stored:
     if candidate is not None:
         row |= {"parent": candidate.parent, "meaning": candidate.meaning_sha256}
     verdict = texts(verdict=experiment.verdict) | ({"commit": experiment.commit} if experiment.commit else {})
+    verdict |= {"earlier": str(experiment.earlier)} if experiment.earlier else {}
     return Stored(
         experiment.id,
         (experiment.state,),
         experiment.lane == "baseline",
+        experiment.repeats,
         milliseconds(experiment.updated_at),
         row,
         {"attempts": str(experiment.attempts)},

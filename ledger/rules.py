@@ -7,16 +7,16 @@ were disturbed are not scores: whoever calls leaves them out and measures again.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from scipy.special import stdtrit
 
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
-from ledger.noise import Noise
+from ledger.noise import Noise, mean
 from records import BadInput
 
 
@@ -53,12 +53,12 @@ class Judgement:
 
 
 class Rule(Protocol):
-    """One way to judge."""
+    """One way to judge. Its fields are its parameters."""
 
-    name: str
-    most_runs: int
+    name: ClassVar[str]
+    most_runs: ClassVar[int]
     """After so many runs of a candidate there is a verdict."""
-    needs_noise: bool
+    needs_noise: ClassVar[bool]
     """Whether the champion has to be measured repeatedly before anything is judged."""
 
     def judge(
@@ -72,12 +72,13 @@ class Rule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class TwoRunMin:
     """Two fresh runs, each of them better than the champion's mean by the threshold of the error budget."""
 
-    name = "two-run-min"
-    most_runs = 2
-    needs_noise = True
+    name: ClassVar[str] = "two-run-min"
+    most_runs: ClassVar[int] = 2
+    needs_noise: ClassVar[bool] = True
 
     def judge(
         self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
@@ -90,20 +91,28 @@ class TwoRunMin:
         return conclude(self, to_beat - max(candidate), go_on, merge, champion, candidate, noise, budget, budget.share)
 
 
+@dataclass(frozen=True)
 class GroupSequential:
     """Up to four runs; their mean is looked at after each, and may merge from the second on.
 
     The three looks that may merge spend a third of the candidate's share each (Bonferroni: a bound whatever their
     correlation), by Student's t with the ν of the noise. Giving up early never adds a false merge, so its bounds are
-    free: `KEEP_ON` standard errors.
+    free: `keep_on` standard errors.
+
+    Raises:
+        BadInput: a parameter is out of range.
     """
 
-    name = "group-sequential"
-    most_runs = 4
-    needs_noise = True
-
-    KEEP_ON = (1.5, 2.0, 2.5)
+    keep_on: tuple[float, ...] = (1.5, 2.0, 2.5)
     """Standard errors by which the mean of one, two and three runs has to be better to be run again."""
+
+    name: ClassVar[str] = "group-sequential"
+    most_runs: ClassVar[int] = 4
+    needs_noise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if len(self.keep_on) != self.most_runs - 1 or not all(map(math.isfinite, self.keep_on)):
+            raise BadInput(f"keep_on {list(self.keep_on)}: has to be {self.most_runs - 1} numbers")
 
     def judge(
         self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
@@ -111,12 +120,13 @@ class GroupSequential:
         to_beat, runs = compare(self, champion, candidate)
         spread, freedom = known(self, noise)
         error = spread * math.sqrt(1 / len(champion) + 1 / runs)
-        go_on = error * self.KEEP_ON[runs - 1] if runs < self.most_runs else math.inf
+        go_on = error * self.keep_on[runs - 1] if runs < self.most_runs else math.inf
         merge = error * upper_quantile(budget.share / (self.most_runs - 1), freedom) if runs > 1 else math.inf
         effect = to_beat - mean(candidate)
         return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
 
 
+@dataclass(frozen=True)
 class EProcess:
     """Anytime-valid: merges once the evidence against "no effect" is K/α to one, whenever that is looked at.
 
@@ -130,16 +140,24 @@ class EProcess:
     (Ville). For a candidate that is worse, any merge would also have happened had it been as good as the champion.
     The t-statistic's mixture is Lai's, 1976. One could stop at any time; to bound the cost this stops after six runs, or
     when an effect of the better sign has evidence below 2 to one.
+
+    Raises:
+        BadInput: a parameter is out of range.
     """
 
-    name = "e-process"
-    most_runs = 6
-    needs_noise = True
-
-    TAU = 5.0
+    tau: float = 5.0
     """Of the effects looked for, in σ. Large, because with few ν small ones cannot become evident at all."""
-    KEEP_ON = 2.0
+    keep_on: float = 2.0
     """Evidence below which another run is not worth it."""
+
+    name: ClassVar[str] = "e-process"
+    most_runs: ClassVar[int] = 6
+    needs_noise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("tau", self.tau), ("keep_on", self.keep_on)):
+            if not (math.isfinite(value) and value > 0):
+                raise BadInput(f"{name} {value}: has to be a number above 0")
 
     def judge(
         self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
@@ -149,22 +167,23 @@ class EProcess:
         variance = 1 / len(champion) + 1 / runs
         go_on = merge = math.inf
         if runs < self.most_runs:
-            go_on = evident_effect(self.KEEP_ON, variance, freedom, self.TAU) * spread
+            go_on = evident_effect(self.keep_on, variance, freedom, self.tau) * spread
         if runs > 1:
-            merge = evident_effect(1 / budget.share, variance, freedom, self.TAU) * spread
+            merge = evident_effect(1 / budget.share, variance, freedom, self.tau) * spread
         effect = to_beat - mean(candidate)
         return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
 
 
+@dataclass(frozen=True)
 class KeepIfLower:
     """The original's rule: merge whatever scored lower once. Promises nothing, and has no error budget.
 
     Half of all changes without effect merge; fewer once the champion is itself a lucky run, which then hides real ones.
     """
 
-    name = "keep-if-lower"
-    most_runs = 1
-    needs_noise = False
+    name: ClassVar[str] = "keep-if-lower"
+    most_runs: ClassVar[int] = 1
+    needs_noise: ClassVar[bool] = False
 
     def judge(
         self, champion: Sequence[float], candidate: Sequence[float], noise: Noise | None, budget: ErrorBudget
@@ -176,15 +195,34 @@ class KeepIfLower:
         )
 
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in (TwoRunMin(), GroupSequential(), EProcess(), KeepIfLower())}
-"""By name, the default first."""
+KINDS = (TwoRunMin, GroupSequential, EProcess, KeepIfLower)
+RULES: dict[str, Rule] = {kind.name: kind() for kind in KINDS}
+"""By name, each with its own parameters, the default first."""
+
+
+def make_rule(name: str, parameters: Mapping[str, float | Sequence[float]]) -> Rule:
+    """The rule of this name with other parameters.
+
+    Raises:
+        BadInput: there is no such rule or parameter, or a value is out of range.
+    """
+    kind = next((kind for kind in KINDS if kind.name == name), None)
+    if kind is None:
+        raise BadInput(f"rule {name!r}: allowed are {', '.join(RULES)}")
+    known = {field.name: isinstance(field.default, tuple) for field in fields(kind)}
+    given: dict[str, float | tuple[float, ...]] = {}
+    for parameter, value in parameters.items():
+        if parameter not in known:
+            raise BadInput(f"parameter {parameter!r}: {name} has {', '.join(known) or 'none'}")
+        if known[parameter] != isinstance(value, Sequence):
+            raise BadInput(
+                f"{parameter} {value!r}: has to be {'a list of numbers' if known[parameter] else 'a number'}"
+            )
+        given[parameter] = tuple(value) if isinstance(value, Sequence) else value
+    return kind(**given)  # type: ignore[arg-type]  # checked above, against the kinds of the defaults
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------
-
-
-def mean(scores: Sequence[float]) -> float:
-    return math.fsum(scores) / len(scores)
 
 
 def compare(rule: Rule, champion: Sequence[float], candidate: Sequence[float]) -> tuple[float, int]:
@@ -254,11 +292,13 @@ def explain(rule: Rule, step: Step, effect: float, threshold: float, runs: int, 
     if budget.spent:
         return f"discarded: all {budget.candidates} judgements of the error budget are spent"
     seen = f"{abs(effect):.6f} bpb {'lower' if effect > 0 else 'not lower'} after {runs} run{'s' if runs > 1 else ''}"
+    if not rule.needs_noise:
+        return f"{'merged' if step is Step.MERGE else 'discarded'}: {seen}"
     if step is Step.MERGE:
         return f"merged: {seen}, and {threshold:.6f} was asked for"
     if step is Step.AGAIN:
         return f"run again: {seen}, at least {threshold:.6f}, which one lucky run may be"
-    within = "; within the noise" if effect > 0 and rule.needs_noise else ""
+    within = "; within the noise" if effect > 0 else ""
     return f"discarded: {seen}, and {threshold:.6f} was asked for{within}"
 
 

@@ -6,7 +6,7 @@ import redis
 
 from records import MissingComponent
 
-SCHEMA = 2
+SCHEMA = 3
 KEY = "autoresearch:schema"
 
 

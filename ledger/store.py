@@ -45,9 +45,16 @@ IMPORTED = "imported"
 READ_AT_ONCE = 1000
 """Rows of one transaction: some ten milliseconds of the server's time."""
 RECORDS = ("hypothesis", "candidate", "review", "verdict", "claim")
-"""Of a row, beside its measurements: each is in the history, by its digest. A baseline's hypothesis is the same for all, and is not."""
-RESULTS = (State.MERGED, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
+"""Of a row, beside its measurements: each is in the history, by its digest. That of a baseline or repeat is the same for all, and is not."""
+RESULTS = (State.MERGED, State.WITHIN_NOISE, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
 """Where an experiment ends that had its turn on a device."""
+
+
+VERDICTS = (State.MERGED, State.WITHIN_NOISE, State.DISCARDED)
+"""Where it ends that was judged by its scores: each is one of the K judgements of the error budget."""
+
+
+AT_WORK = (State.RUNNING, State.SCORED, State.CONFIRMING, State.MERGING)
 
 
 class Running(NamedTuple):
@@ -62,12 +69,14 @@ class Running(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What a campaign has used up. The baseline's seconds count; the baseline is no experiment."""
+    """What a campaign has used up. The seconds of baselines and repeats count; they are no experiments."""
 
     started: int
     """On a device, waiting for the verdict, or ended by its result."""
     judged: int
     """Ended by its result: in one of RESULTS."""
+    verdicts: int
+    """Of these, judged by its scores: in one of VERDICTS."""
     open: int
     """Proposed, claimed, coded or queued: its run lies ahead."""
     device_s: float
@@ -156,7 +165,7 @@ class Ledger:
         hypothesis: Hypothesis,
         *,
         author: str,
-        lane: Literal["improve"] = "improve",
+        lane: Literal["improve", "simplify", "combine", "upkeep"] = "improve",
         roles: dict[str, str],
         max_open: int | None = None,
     ) -> int | None:
@@ -186,6 +195,33 @@ class Ledger:
         program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256, champion)
         id: int = self.run("propose_baseline", hypothesis.model_dump_json(), "launcher", *program)
         return id
+
+    def propose_repeat(self, candidate: Candidate, champion: int, number: int, category: str = "repeat") -> int | None:
+        """Queue one more run of the champion's program.
+
+        Args:
+            candidate: the program, as it stands on the branch.
+            champion: id of the experiment that made it champion.
+            number: how many repeats of that one there are: whoever asks counts before.
+            category: why it is run again.
+
+        Returns:
+            The new id, or None if somebody else asked first. Raises WrongState if `champion` is it no more.
+        """
+        change = f"none: one more run of the program of #{champion}"
+        hypothesis = Hypothesis(title=f"champion again (#{champion})", change=change, category=category)
+        program = (candidate.model_dump_json(), candidate.parent, candidate.meaning_sha256)
+        id: int | None = self.run("propose_repeat", hypothesis.model_dump_json(), "arbiter", *program, champion, number)
+        return id
+
+    def repeats(self) -> dict[int, int]:
+        """Every repeat → the experiment that it repeats."""
+        pairs = self.reader.zrange(self.prefix + "lane:repeat", 0, -1, withscores=True)
+        return {int(id): int(of) for id, of in pairs}
+
+    def champions(self) -> list[int]:
+        """Ids of all that are, or were, champion."""
+        return [int(id) for id in self.reader.zrange(self.state_key(State.MERGED), 0, -1)]
 
     def claim(self, worker: str) -> Experiment | None:
         """The oldest idea, now this worker's: proposed → claimed. A claim left for CLAIM_PATIENCE_S is given again."""
@@ -228,15 +264,16 @@ class Ledger:
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 
-    def take(self, lease: Lease, champion: str) -> Experiment | None:
-        """The oldest candidate made from `champion`: queued → running under this lease. Older ones go back to proposed.
+    def take(self, lease: Lease, champion: str, *, new: bool = True) -> Experiment | None:
+        """What is next: queued | confirming → running under this lease. Baselines and repeats come first, then second runs, then the
+        oldest candidate made from `champion` (if a `new` one may begin). Queued ones of older champions go back to proposed.
 
         A runner that holds one already is given that one again. Raises StaleFence when the lease is over.
         """
-        return self.found(self.run("take", lease.device, lease.fence, lease.holder, champion))
+        return self.found(self.run("take", lease.device, lease.fence, lease.holder, champion, int(new)))
 
     def record(self, id: int, lease: Lease, measurement: Measurement, *, max_attempts: int = 3) -> None:
-        """running → scored | crashed | invalid. After a failure of the host → queued again, and → crashed after
+        """running → scored | crashed | invalid. After a failure of the host → where it was taken from, and → crashed after
         `max_attempts` of them.
 
         Raises:
@@ -297,13 +334,34 @@ class Ledger:
         """scored → merged for the baseline of `commit`, which is now the champion."""
         self.run("crown", id, commit)
 
+    def pool(self, id: int) -> None:
+        """scored → pooled for a repeat."""
+        self.run("pool", id)
+
+    def unseat(self, id: int, reason: str) -> None:
+        """The champion's scores count no more, so it has to be measured as if it were new.
+
+        Raises WrongState if this experiment did not make the champion, or while a merge is under way.
+        """
+        self.run("unseat", id, reason)
+
+    def confirm(self, id: int, verdict: Verdict) -> None:
+        """scored → confirming: it is run again."""
+        self.run("confirm", id, verdict.model_dump_json(), verdict.reason)
+
     def discard(self, id: int, verdict: Verdict) -> None:
-        """scored → discarded."""
-        self.run("discard", id, verdict.model_dump_json(), verdict.reason)
+        """scored → discarded | within_noise."""
+        to = State.WITHIN_NOISE if verdict.within_noise else State.DISCARDED
+        self.run("discard", id, verdict.model_dump_json(), verdict.reason, to)
 
     def rebase(self, id: int, note: str) -> None:
-        """scored → proposed: its parent is no longer the champion, so its score says nothing. Stale after MAX_REBASES."""
-        self.run("rebase", id, note, MAX_REBASES)
+        """scored | confirming → proposed: its parent is no longer the champion, so its scores say nothing. Stale after
+        MAX_REBASES."""
+        self.run("rebase", id, note, MAX_REBASES, self.measured(id))
+
+    def measured(self, id: int | str) -> int:
+        """How many measurements of an experiment there are."""
+        return int(self.reader.llen(f"{self.prefix}measurements:{id}"))
 
     def intend_merge(self, verdict: Verdict, intent: Intent) -> None:
         """scored → merging, with the intent in the outbox.
@@ -327,7 +385,7 @@ class Ledger:
 
         An entry of the outbox that is no experiment's merge is taken out alone. Raises StaleFence as `merged`.
         """
-        self.run("abandon_merge", id, lease.fence, lease.holder, note, MAX_REBASES)
+        self.run("abandon_merge", id, lease.fence, lease.holder, note, MAX_REBASES, self.measured(id))
 
     def champion_commit(self) -> str | None:
         """The commit whose score is to beat; None until the baseline is measured."""
@@ -342,10 +400,10 @@ class Ledger:
     def champion_score(self) -> list[Measurement]:
         """Every scored measurement of exactly the champion's train.py."""
         champion = self.champion_experiment()
-        if champion is None or champion.candidate is None:
+        if champion is None:
             return []
-        landed = champion.candidate.source_sha256
-        return [m for m in champion.measurements if m.val_bpb is not None and m.hashes.source == landed]
+        repeats = sorted(id for id, of in self.repeats().items() if of == champion.id)
+        return [m for row in (champion, *self.rows(repeats)) for m in row.runs]
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -373,11 +431,12 @@ class Ledger:
 
     def spent(self) -> Spent:
         """What has been used up. No row is read: this is asked several times a second."""
-        baselines = self.reader.zrange(self.prefix + "lane:baseline", 0, -1)
+        keys = (self.prefix + "lane:baseline", self.prefix + "lane:repeat")
+        others = [id for ids in self.read(keys, lambda key, pipe: pipe.zrange(key, 0, -1)) for id in ids]
 
         def ask(state: State, pipe: Any) -> None:
             pipe.zcard(self.state_key(state))
-            pipe.zmscore(self.state_key(state), baselines or ["none"])
+            pipe.zmscore(self.state_key(state), others or ["none"])
 
         answers = self.read(State, ask)
         standing = {
@@ -385,10 +444,11 @@ class Ledger:
             for state, count, scores in zip(State, answers[::2], answers[1::2], strict=True)
         }
         judged = sum(standing[state] for state in RESULTS)
-        at_work = sum(standing[state] for state in (State.RUNNING, State.SCORED, State.MERGING))
+        at_work = sum(standing[state] for state in AT_WORK)
         unfinished = sum(count for state, count in standing.items() if not state.final)
         device_ms = int(self.reader.hget(self.prefix + "spent", "device_ms") or 0)
-        return Spent(judged + at_work, judged, unfinished - at_work, device_ms / 1000)
+        verdicts = sum(standing[state] for state in VERDICTS)
+        return Spent(judged + at_work, judged, verdicts, unfinished - at_work, device_ms / 1000)
 
     def events(self, after: int = 0, count: int = 1000) -> list[Event]:
         """Up to `count` events, oldest first, that came after the one with this id; the first has id 1."""
@@ -458,7 +518,8 @@ class Ledger:
 
     def ask_rows(self, ids: Sequence[int], pipe: Any) -> None:
         """Ask for all that `answered` wants: first what sets say of all ids, then the parts of each."""
-        keys = [*(self.state_key(state) for state in State), self.prefix + "lane:baseline", self.prefix + "updated"]
+        of_all = ("lane:baseline", "lane:repeat", "updated")
+        keys = [*(self.state_key(state) for state in State), *(self.prefix + key for key in of_all)]
         for key in keys:
             pipe.zmscore(key, list(ids))
         for id in ids:
@@ -468,13 +529,16 @@ class Ledger:
 
     def answered(self, ids: Sequence[int], answers: Sequence[Any]) -> list[Stored]:
         """What is stored of these ids, where there is anything."""
-        sets, parts = answers[: len(State) + 2], answers[len(State) + 2 :]
+        sets, parts = answers[: len(State) + 3], answers[len(State) + 3 :]
         found: list[Stored] = []
         for i, id in enumerate(ids):
-            *turns, baseline, updated = (scores[i] for scores in sets)
+            *turns, baseline, of, updated = (scores[i] for scores in sets)
             states = tuple(state for state, turn in zip(State, turns, strict=True) if turn is not None)
             if states and parts[4 * i]:
-                found.append(Stored(id, states, baseline is not None, int(updated or 0), *parts[4 * i : 4 * i + 4]))
+                repeats = None if of is None else int(of)
+                found.append(
+                    Stored(id, states, baseline is not None, repeats, int(updated or 0), *parts[4 * i : 4 * i + 4])
+                )
         return found
 
     def stored(self, ids: Iterable[int]) -> list[Stored]:
@@ -524,11 +588,12 @@ def part_of_load(experiment: Experiment) -> dict[str, Any]:
     stored, score, claim = store_experiment(experiment), experiment.score, experiment.claim
     bpb = score.val_bpb if score is not None else claim.bpb if claim is not None else None
     texts = stored.row | stored.verdict
-    names = [name for name in RECORDS if name in texts and not (stored.baseline and name == "hypothesis")]
+    names = [name for name in RECORDS if name in texts and not (stored.of_branch and name == "hypothesis")]
     return {
         "id": stored.id,
         "state": experiment.state,
         "baseline": stored.baseline,
+        "repeats": stored.repeats or 0,
         "detail": experiment.commit or experiment.why,
         "updated": stored.updated_ms,
         "bpb": "" if bpb is None else repr(bpb),

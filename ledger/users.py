@@ -41,7 +41,7 @@ RIGHTS = {
     "runner": Rights(
         f"{STEPS} get hmget hincrby zrange",
         f"{SHARED} run:* measurements:* results scores spent "
-        + states("proposed", "queued", "running", "scored", "crashed", "invalid"),
+        + states("proposed", "queued", "confirming", "running", "scored", "crashed", "invalid"),
         "autoresearch:lease:*",
     ),
     "lease": Rights(
@@ -50,9 +50,20 @@ RIGHTS = {
         "autoresearch:lease:* autoresearch:fence:* autoresearch:quarantine",
     ),
     "arbiter": Rights(
-        f"{STEPS} get exists hmget hkeys hsetnx hexists hincrby incr",
-        f"{SHARED} ids programs verdict:* champion outbox baselines lane:baseline "
-        + states("proposed", "queued", "scored", "merging", "merged", "discarded", "stale"),
+        f"{STEPS} get exists hmget hkeys hsetnx hexists hincrby incr zcount",
+        f"{SHARED} ids programs verdict:* champion outbox baselines lane:baseline lane:repeat "
+        + states(
+            "proposed",
+            "queued",
+            "scored",
+            "confirming",
+            "merging",
+            "merged",
+            "discarded",
+            "within_noise",
+            "pooled",
+            "stale",
+        ),
         "autoresearch:lease:relay/*",
     ),
     "reader": Rights(

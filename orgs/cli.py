@@ -54,8 +54,7 @@ from orgs.report import (
     tabulate_headline,
     tabulate_simulation,
 )
-from orgs.simulate import Simulation
-from orgs.simulate import simulate as simulate_campaigns
+from orgs.simulate import Simulation, simulate_nights, summarise_nights
 from orgs.view import Snapshot
 from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State
 from sandbox.dataset import Dataset
@@ -628,6 +627,10 @@ def simulate(
     ] = 8,
     alpha: Annotated[float, typer.Option(help="What the chance of any false merge in a night may be.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the worlds and their noise; the same for every rule.")] = 0,
+    plots: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write power.png, false-merges.png and gains.png to this folder."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try the merge rules on a virtual GPU, in worlds whose truth is known: what is found, what is wrongly merged.
@@ -644,12 +647,22 @@ def simulate(
         alpha=alpha,
         seed=seed,
     )
-    summaries = simulate_campaigns([rule] if rule is not None else list(RULES), simulation)
+    if plots is not None:
+        from orgs.curves import draw_curves, ensure_folder  # see there
+
+        ensure_folder(plots)
+    made = simulate_nights([rule] if rule is not None else list(RULES), simulation)
+    summaries = [summarise_nights(name, its) for name, its in made.items()]
     if as_json:
         print(json.dumps([summary._asdict() for summary in summaries], indent=2))
     else:
         title = f"{nights} nights of {experiments} runs, effects {effects}, σ {sigma:g} bpb, {tails} noise, α {alpha:g}"
         out.print(tabulate_simulation(summaries, title))
+    if plots is not None:
+        with err.status("simulating the curves"):
+            written = draw_curves(plots, made, simulation, effects)
+        for path in written:
+            err.print(Text(f"plot: {path}"))
 
 
 def headline(lab: Lab, ledger: Ledger, leases: Redis, snapshot: Snapshot, runs: int, stolen_cpu: float) -> Table:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion, branches
 from ledger.lease import Keeper, hold
+from ledger.rules import make_rule
 from ledger.server import join, open_redis
 from ledger.witness import read_start, tell_start
 from orgs.cluster import ray_session
@@ -28,13 +30,16 @@ from orgs.orgfile import OrgFile
 from orgs.pipeline import Pipeline
 from orgs.seats import Site
 from orgs.view import View, watch
-from records import BadInput, Campaign, HostFault, MissingComponent, Refusal, State
+from records import BadInput, Campaign, HostFault, MissingComponent, Policy, Refusal, State
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from sandbox.sweep import sweep
 
 MAX_HOST_FAILURES = 3
 """Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
+
+MAX_CHAMPION_FAILURES = 3
+"""Repeats of one champion that end without a score: whatever it is, its noise cannot be known."""
 
 
 class CandidateFailed(Refusal):
@@ -149,6 +154,7 @@ def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Devi
         device=device.name,
         budget_s=seconds_of_training(org, dataset),
         seed=org.seed,
+        policy=org.policy(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     champion = Champion(lab.root, ledger.name)
@@ -188,8 +194,30 @@ def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> Non
             f"campaign {campaign.name} trains {campaign.budget_s:g} s per experiment, and that cannot change: "
             "correct budget.train_s, or launch a new one with --new"
         )
+    refuse_other_promise(campaign, org)
     ledger.clear_stop()
     failpoint.reach("launcher.reopened")
+
+
+def refuse_other_promise(campaign: Campaign, org: OrgFile) -> None:
+    """Raise BadInput if the org file promises something else than the campaign did when it began."""
+    promised, now = campaign.policy, org.policy()
+    differing = [key for key in Policy.model_fields if getattr(promised, key) != getattr(now, key)]
+    if differing == ["judgements"] and org.merge.judgements is None:
+        # The budget may be raised, the promise is still for as many verdicts as before.
+        needs_noise = make_rule(promised.rule, promised.parameters).needs_noise
+        differing = differing if needs_noise and org.budget.experiments > promised.judgements else []
+        if differing:
+            raise BadInput(
+                f"campaign {campaign.name} promised its error rate for {promised.judgements} verdicts: set budget.experiments to that "
+                "or less, or launch a new one with --new (merge.judgements says beforehand how many there may be)"
+            )
+    if differing:
+        key = differing[0]
+        raise BadInput(
+            f"campaign {campaign.name} has merge.{key} = {getattr(promised, key)!r}, and what it promised cannot change: "
+            f"correct merge.{key}, or launch a new one with --new"
+        )
 
 
 @contextmanager
@@ -279,16 +307,16 @@ class Shift:
         spent = self.ledger.spent()
         room = self.org.budget.experiments - spent.started
         if role == "runner":
-            return room > self.pipeline.busy("runner") and not verdict_first(self.ledger)
+            return (room > self.pipeline.busy("runner") or runs_again(self.ledger)) and not verdict_first(self.ledger)
         if role == "planner":
             return room > spent.open and self.ledger.champion_experiment() is not None
         return True
 
     def drained(self) -> bool:
-        """No seat but the arbiter's is at work, and nothing waits for the arbiter."""
+        """No seat but the arbiter's is at work, and the arbiter can decide nothing more."""
         if any(self.pipeline.busy(role) for role in ("planner", "coder", "reviewer", "runner")):
             return False
-        return not self.ledger.experiments(states=[State.SCORED, State.MERGING])
+        return not verdict_first(self.ledger)
 
     def show(self, draining: str | None) -> None:
         for event in self.ledger.events(after=self.last_event):
@@ -297,8 +325,14 @@ class Shift:
         self.view.update(self.ledger, self.org.budget.experiments, draining)
 
     def refuse_to_waste_the_night(self) -> None:
-        """Stop when the start itself fails, or when the host fails every run."""
+        """Stop when the start itself fails, or the champion again and again, or when the host fails every run."""
         experiments = self.ledger.experiments(states=[State.CRASHED, State.INVALID, State.QUEUED])
+        failed = Counter(e.repeats for e in experiments if e.repeats is not None and e.state.final)
+        for id, times in failed.items():
+            if times >= MAX_CHAMPION_FAILURES:
+                raise CandidateFailed(
+                    f"the program of #{id}, which has to be compared with, failed in {times} of its repeats: ledger list --lane repeat"
+                )
         for experiment in experiments:
             failures = [m.failure for m in experiment.measurements if m.failure is not None]
             if not failures:
@@ -315,7 +349,17 @@ class Shift:
 
 def verdict_first(ledger: Ledger) -> bool:
     """Whether to hold a device free for a moment: what waits for its verdict may be the next champion, and a candidate made
-    from this one would run in vain. Not where the arbiter itself waits for a baseline."""
-    waiting = ledger.experiments(states=[State.SCORED, State.MERGING, State.QUEUED])
-    decidable = any(e.state != State.QUEUED for e in waiting)
-    return decidable and not any(e.lane == "baseline" for e in waiting)
+    from this one would run in vain. Not where the arbiter itself waits for runs of the champion."""
+    waiting = ledger.experiments(states=[State.SCORED, State.MERGING, State.QUEUED, State.RUNNING])
+    if any(e.state in (State.SCORED, State.MERGING) and not e.is_idea for e in waiting):
+        return True
+    decidable = any(e.state in (State.SCORED, State.MERGING) for e in waiting)
+    return decidable and all(e.is_idea for e in waiting)
+
+
+def runs_again(ledger: Ledger) -> bool:
+    """Whether a run waits that begins no experiment: of the champion, or a candidate's second."""
+    return any(
+        e.state == State.CONFIRMING or not e.is_idea
+        for e in ledger.experiments(states=[State.QUEUED, State.CONFIRMING])
+    )

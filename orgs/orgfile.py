@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from records import BadInput
+from ledger.rules import make_rule
+from records import BadInput, Policy
 from sandbox.device import Device
 from sandbox.engines import Engine
 from sandbox.profile import STOLEN_CPU, Limits
@@ -116,7 +117,33 @@ class AuditSettings(Section):
 
 
 class Merge(Section):
-    rule: Literal["keep-if-lower"] = "keep-if-lower"
+    """When a candidate merges, and what that promises: docs/statistics.md. Fixed when the campaign begins."""
+
+    rule: Literal["two-run-min", "group-sequential", "e-process", "keep-if-lower"] = "two-run-min"
+    parameters: dict[str, float | list[float]] = {}
+    """Of the rule, in place of its own."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Policy.model_fields["alpha"].default
+    """Chance of any false merge in the campaign, at most."""
+    judgements: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Verdicts that this is promised for; as many as `budget.experiments` when absent."""
+    noise_runs: Annotated[int, Field(ge=4, le=64)] = Policy.model_fields["noise_runs"].default
+    """Runs of the start, from which the noise is estimated."""
+    champion_runs: Annotated[int, Field(ge=1, le=64)] = Policy.model_fields["champion_runs"].default
+    """What a champion is topped up to before a candidate's second run is judged."""
+    canary_every: Annotated[int, Field(ge=1)] = Policy.model_fields["canary_every"].default
+    """Verdicts after which the champion is run again: has the machine changed?"""
+    simplify_margin: Annotated[float, Field(ge=0, le=100)] = Policy.model_fields["simplify_margin"].default
+    """What a simplification may lose, in σ̂."""
+    simplify_cap: Annotated[float, Field(ge=0, le=1000)] = Policy.model_fields["simplify_cap"].default
+    """What all simplifications together may lose, in σ̂."""
+
+    @model_validator(mode="after")
+    def known_parameters(self) -> "Merge":
+        try:
+            make_rule(self.rule, self.parameters)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class EarlyStopping(Section):
@@ -176,6 +203,11 @@ class OrgFile(Section):
             if not (lab / file).is_file():
                 raise BadInput(f"{path}: {key}: no file {file} in {lab}")
         return org
+
+    def policy(self) -> Policy:
+        """What a campaign of this org promises."""
+        judgements = self.merge.judgements or self.budget.experiments
+        return Policy(**self.merge.model_dump(exclude={"judgements"}), judgements=judgements)
 
     def identity(self, lab: Path) -> str:
         """Hash of everything that makes this org what it is: the file's values, its roles and its program."""

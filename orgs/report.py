@@ -13,7 +13,10 @@ from records import Audit, Experiment, State
 
 STYLE = {
     State.MERGED: "bold green",
+    State.CONFIRMING: "green",
+    State.WITHIN_NOISE: "dim",
     State.DISCARDED: "dim",
+    State.POOLED: "dim",
     State.CRASHED: "red",
     State.INVALID: "red",
     State.REFUSED: "yellow",
@@ -53,12 +56,18 @@ def explain_state(experiment: Experiment) -> str:
             return "is on the device"
         case State.SCORED:
             return f"measured {bpb}, and waits for its verdict"
+        case State.CONFIRMING:
+            return f"measured {bpb}, and waits for its next run: {experiment.why}"
         case State.MERGING:
             return f"won, and is on its way to the branch: {experiment.why}"
         case State.MERGED if experiment.lane == "baseline":
             return f"commit {(experiment.commit or '')[:10]} as it stands: {bpb} is what experiments had to beat"
         case State.MERGED:
             return f"won, and landed as {(experiment.commit or '')[:10]}: {experiment.why}"
+        case State.WITHIN_NOISE:
+            return f"neither better nor worse, as far as its runs can tell: {experiment.why}"
+        case State.POOLED:
+            return f"one more run of the champion of #{experiment.repeats}, {bpb}: says how good that is, and what the noise is"
         case State.DISCARDED:
             return f"lost: {experiment.why}"
         case State.CRASHED:

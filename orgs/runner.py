@@ -12,7 +12,7 @@ import failpoint
 from ledger import AlreadyRecorded, Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, lift_quarantine, quarantine, quarantines
-from ledger.verdict import Rule, may_merge
+from ledger.standing import Court
 from orgs.hopeless import Band, hopeless
 from orgs.orgfile import EarlyStopping
 from records import Experiment, FailureKind, Measurement, Progress, State
@@ -43,7 +43,8 @@ class Runner:
         dataset: verified dataset.
         limits: what a candidate may use.
         rigour: how strictly its claims are audited.
-        rule: what merges, so that what might merge is audited as a merge requires.
+        court: knows what a candidate is compared with, so that a run that might count is audited as a merge requires.
+        experiments: no more candidates than these are begun.
         budget_s: seconds of training.
         state_dir: where run directories are made.
         ledger_weakness: stamped on every receipt: how the ledger's Redis could lose it, if that was allowed.
@@ -60,7 +61,8 @@ class Runner:
         dataset: Dataset,
         limits: Limits,
         rigour: Rigour,
-        rule: Rule,
+        court: Court,
+        experiments: int,
         budget_s: float,
         state_dir: Path,
         ledger_weakness: str | None = None,
@@ -74,7 +76,8 @@ class Runner:
         self.dataset = dataset
         self.limits = limits
         self.rigour = rigour
-        self.rule = rule
+        self.court = court
+        self.experiments = experiments
         self.budget_s = budget_s
         self.state_dir = state_dir
         self.ledger_weakness = ledger_weakness
@@ -91,7 +94,8 @@ class Runner:
         """
         head = self.champion.head()
         kernels = self.kernels(head)
-        experiment = self.ledger.take(self.keeper.lease, head)
+        new = self.ledger.spent().started < self.experiments
+        experiment = self.ledger.take(self.keeper.lease, head, new=new)
         if experiment is None:
             return False
         failpoint.reach("runner.taken")
@@ -141,10 +145,15 @@ class Runner:
         def on_progress(progress: Progress) -> None:
             self.ledger.progress(experiment.id, self.keeper.lease, phase, progress)
 
+        standing = self.court.standing()
+
         champion = self.ledger.champion_score()
 
         def full_audit(claimed_bpb: float) -> bool:
-            return experiment.lane == "baseline" or may_merge(self.rule, champion, claimed_bpb)
+            if not experiment.is_idea or standing is None or not standing.scores:
+                return True
+            like = standing.scores[-1].model_copy(update={"val_bpb": claimed_bpb})
+            return standing.might_count(experiment, like)
 
         return measure(
             experiment.candidate.source,
@@ -169,11 +178,12 @@ class Runner:
     def early_stop_of(self, experiment: Experiment, champion: list[Measurement]) -> EarlyStop | None:
         """When to end a run of this experiment: never one of a champion, since those say how far apart two runs may lie."""
         settings, budget_s = self.early_stop, self.budget_s
-        if not settings.enabled or experiment.lane in ("baseline", "repeat"):
+        if not settings.enabled or not experiment.is_idea:
             return None
         start = self.champion.landed_source_sha256(self.ledger.campaign().base)
-        merged = [m for e in self.ledger.experiments(states=[State.MERGED]) for m in e.measurements]
-        band = Band.of(champion, [m for m in merged if m.hashes.source == start], settings.after * budget_s)
+        rows = self.ledger.experiments(states=[State.MERGED, State.POOLED])
+        trusted = [m for row in rows for m in row.measurements if m.hashes.source == start]
+        band = Band.of(champion, trusted, settings.after * budget_s)
         after, margin = settings.after, settings.margin
         return EarlyStop(
             lambda reports: hopeless(band, reports, budget_s=budget_s, after=after, margin=margin), settings.control

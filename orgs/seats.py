@@ -20,7 +20,7 @@ from ledger.champion import Champion
 from ledger.lease import hold
 from ledger.relay import Relay, relay_lease
 from ledger.server import join
-from ledger.verdict import RULES
+from ledger.standing import Court
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
 from orgs.runner import Runner, lift_quarantines
@@ -127,7 +127,7 @@ def build_arbiter(site: Site, stack: ExitStack) -> Worker:
     key, ledger, champion = Key.of(site.lab.state), site.ledger("arbiter"), site.champion()
     keeper = stack.enter_context(hold(join(site.logins["lease"]), relay_lease(site.campaign), LEASE_TTL_S))
     failpoint.reach("relay.leased")
-    arbiter = Arbiter(ledger, champion, RULES[site.org.merge.rule], key.complaint, key.seal)
+    arbiter = Arbiter(ledger, champion, key.complaint, key.seal)
     return Arbitration(Relay(ledger, champion, keeper, key.seal), arbiter)
 
 
@@ -154,7 +154,8 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
         dataset,
         site.org.sandbox.limits(),
         site.org.audit.rigour(),
-        RULES[site.org.merge.rule],
+        Court(ledger, Key.of(site.lab.state).complaint),
+        site.org.budget.experiments,
         site.budget_s,
         site.lab.state,
         site.ledger_weakness,

@@ -8,26 +8,28 @@ the same night: the runs of the unchanged start that σ is estimated from, secon
 import math
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.error_budget import ErrorBudget, check_alpha
-from ledger.noise import pool
-from ledger.rules import RULES, Rule, Step, mean
+from ledger.noise import Noise, mean, pool
+from ledger.rules import RULES, Rule, Step
+from ledger.verdict import Incumbent, Missing, Need, find_missing
 from orgs.effects import draw
-from records import BadInput
+from records import BadInput, Policy
 
-CHAMPION_RUNS = 4
-"""A new champion has its own selecting runs and a fresh one; one more is made whenever a candidate is run again, up to these."""
 LEAST_BASELINE_RUNS = 4
 """Below that many runs of the start σ is not worth the name."""
 NIGHTS_AT_ONCE = 50
 """One piece of work for a core."""
+
+Result = TypeVar("Result")
+Work = TypeVarTuple("Work")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Simulation:
                 f"--experiments {self.experiments}: the first {self.baseline_runs} runs of a night measure the start, "
                 "so there have to be more"
             )
+
+    def policy(self, rule: Rule) -> Policy:
+        """What a campaign under this rule promises: as many judgements as there may be runs."""
+        measuring = self.baseline_runs if rule.needs_noise else 1
+        return Policy(
+            rule=rule.name,
+            alpha=self.alpha,
+            judgements=self.experiments - measuring,
+            noise_runs=self.baseline_runs,
+        )
 
 
 class Night(NamedTuple):
@@ -131,6 +143,8 @@ class Contender:
     true_bpb: float
     selecting: list[float] = field(default_factory=list)
     fresh: list[float] = field(default_factory=list)
+    canaries: int = 0
+    """How many of the fresh runs, the newest, are canaries."""
 
     @property
     def scores(self) -> list[float]:
@@ -138,7 +152,12 @@ class Contender:
 
 
 def simulate(rules: Sequence[str], simulation: Simulation) -> list[Summary]:
-    """Every rule in the same worlds, on all cores that this process may use. The same seed gives the same figures on any.
+    """Every rule in the same worlds. Raises BadInput: there is no such rule."""
+    return [summarise_nights(name, nights) for name, nights in simulate_nights(rules, simulation).items()]
+
+
+def simulate_nights(rules: Sequence[str], simulation: Simulation) -> dict[str, list[Night]]:
+    """The nights of every rule, by its name, in the same worlds. The same seed gives the same nights on any number of cores.
 
     Raises:
         BadInput: there is no such rule.
@@ -146,18 +165,20 @@ def simulate(rules: Sequence[str], simulation: Simulation) -> list[Summary]:
     if unknown := [name for name in rules if name not in RULES]:
         raise BadInput(f"--rule {unknown[0]}: allowed are {', '.join(RULES)}")
     starts = range(0, simulation.nights, NIGHTS_AT_ONCE)
-    work = [(name, simulation, start) for name in rules for start in starts]
-    cores = min(len(os.sched_getaffinity(0)), len(work))
-    if cores == 1:
-        results = [some_nights(*piece) for piece in work]
-    else:
-        with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as executor:
-            results = list(executor.map(some_nights, *zip(*work, strict=True)))
+    pieces = on_all_cores(some_nights, [(name, simulation, start) for name in rules for start in starts])
     each = len(starts)
-    return [
-        summarise(name, [night for piece in results[i * each : (i + 1) * each] for night in piece])
-        for i, name in enumerate(rules)
-    ]
+    return {
+        name: [night for piece in pieces[i * each : (i + 1) * each] for night in piece] for i, name in enumerate(rules)
+    }
+
+
+def on_all_cores(function: Callable[[*Work], Result], work: Sequence[tuple[*Work]]) -> list[Result]:
+    """function(*piece) of every piece of work, in their order, on all cores that this process may use."""
+    cores = min(len(os.sched_getaffinity(0)), len(work))
+    if cores <= 1:
+        return [function(*piece) for piece in work]
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as executor:
+        return list(executor.map(function, *zip(*work, strict=True)))
 
 
 def some_nights(name: str, simulation: Simulation, start: int) -> list[Night]:
@@ -169,38 +190,84 @@ def some_nights(name: str, simulation: Simulation, start: int) -> list[Night]:
 def one_night(rule: Rule, simulation: Simulation, rng: np.random.Generator) -> Night:
     """A campaign from the runs of the start to the last run of the night."""
     ideas = draw(simulation.effects, simulation.sigma, simulation.experiments, rng).tolist()
-    gpu = VirtualGpu(draw_noise(simulation, rng))
-    baseline_runs = simulation.baseline_runs if rule.needs_noise else 1
-    champion = Contender(0.0, fresh=[gpu.run(0.0) for _ in range(baseline_runs)])
-    start_bpb, noise = mean(champion.fresh), pool([champion.fresh])
-    measured: list[list[float]] = [champion.fresh]  # fresh runs of one source: those that selected are not like others
-    budget = ErrorBudget(simulation.alpha, simulation.experiments - baseline_runs)
+    campaign = VirtualCampaign(simulation.policy(rule), rule, VirtualGpu(draw_noise(simulation, rng)))
     merges = false_merges = 0
-    inflation = 0.0
-
     try:
+        campaign.begin()
         for effect in ideas:
-            true_bpb, scores = champion.true_bpb - effect, list[float]()
-            step = Step.AGAIN
-            while step is Step.AGAIN:
-                if scores and rule.needs_noise and len(champion.scores) < CHAMPION_RUNS:
-                    champion.fresh.append(gpu.run(champion.true_bpb))
-                    noise, inflation = pool(measured), claim(start_bpb, champion)
-                scores.append(gpu.run(true_bpb))
-                judgement = rule.judge(champion.scores, scores, noise, budget)
-                step = judgement.step
-            budget = ErrorBudget(budget.alpha, budget.candidates, judgement.judged)
-            if step is Step.MERGE:
+            if campaign.try_out(campaign.champion.true_bpb - effect):
                 merges += 1
                 false_merges += effect <= 0
-                champion = Contender(true_bpb, selecting=scores)
-                if rule.needs_noise:
-                    champion.fresh.append(gpu.run(true_bpb))
-                    measured.append(champion.fresh)
-                inflation = claim(start_bpb, champion)
     except NightOver:
         pass
-    return Night(-champion.true_bpb, inflation, merges, false_merges, budget.judged, gpu.runs)
+    champion = campaign.champion
+    inflation = claim(campaign.start_bpb, champion) if merges and champion.scores else 0.0
+    return Night(-champion.true_bpb, inflation, merges, false_merges, campaign.judged, campaign.gpu.runs)
+
+
+@dataclass
+class VirtualCampaign:
+    """What an arbiter does, with the same functions, where a run costs nothing."""
+
+    policy: Policy
+    rule: Rule
+    gpu: VirtualGpu
+    champion: Contender = field(default_factory=lambda: Contender(0.0))
+    others: list[list[float]] = field(default_factory=list)
+    """Fresh runs of each champion before."""
+    judged: int = 0
+    canaries_asked: int = 0
+    start_bpb: float = 0.0
+    noise: Noise | None = None
+
+    def begin(self) -> None:
+        """Measure the start."""
+        self.champion.fresh.append(self.gpu.run(0.0))
+        self.complete(confirming=False)
+        self.start_bpb = mean(self.champion.fresh)
+
+    def try_out(self, true_bpb: float) -> bool:
+        """Measure and judge a candidate; whether it is the champion now. Raises NightOver."""
+        scores: list[float] = []
+        step = Step.AGAIN
+        while step is Step.AGAIN:
+            scores.append(self.gpu.run(true_bpb))
+            if self.complete(confirming=len(scores) > 1):
+                scores.clear()  # the machine is not what it was
+                continue
+            budget = ErrorBudget(self.policy.alpha, self.policy.judgements, self.judged)
+            judgement = self.rule.judge(self.champion.scores, scores, self.noise, budget)
+            self.judged, step = judgement.judged, judgement.step
+        if step is Step.MERGE:
+            self.others.append(self.champion.fresh)
+            self.champion = Contender(true_bpb, selecting=scores)
+            self.complete(confirming=False)
+        return step is Step.MERGE
+
+    def complete(self, *, confirming: bool) -> bool:
+        """Make the champion's missing runs; whether it had to be measured anew. Raises NightOver."""
+        anew = False
+        while (
+            missing := find_missing(self.policy, self.incumbent, judged=self.judged, confirming=confirming)
+        ) is not None:
+            if missing.need is Need.ANEW:
+                anew = True
+                self.others.append(self.champion.fresh)
+                self.champion = Contender(self.champion.true_bpb)
+                missing = Missing(Need.REPEAT, 1)
+            is_canary = missing.need is Need.CANARY
+            self.canaries_asked += is_canary
+            self.champion.canaries = self.champion.canaries + 1 if is_canary else 0
+            self.champion.fresh += [self.gpu.run(self.champion.true_bpb) for _ in range(missing.runs)]
+            self.noise = None
+        if self.noise is None and self.rule.needs_noise:
+            self.noise = pool([self.champion.fresh, *self.others])
+        return anew
+
+    @property
+    def incumbent(self) -> Incumbent:
+        champion = self.champion
+        return Incumbent(champion.selecting, champion.fresh, champion.canaries, self.others, self.canaries_asked)
 
 
 def claim(start_bpb: float, champion: Contender) -> float:
@@ -210,12 +277,17 @@ def claim(start_bpb: float, champion: Contender) -> float:
 
 def draw_noise(simulation: Simulation, rng: np.random.Generator) -> NDArray[np.float64]:
     """What each run of the night is off by."""
-    if simulation.tails == "normal":
-        return rng.normal(0.0, simulation.sigma, simulation.experiments)
-    return rng.standard_t(5, simulation.experiments) * (simulation.sigma * math.sqrt(3 / 5))
+    return noise_of_runs(simulation.experiments, simulation.tails, rng) * simulation.sigma
 
 
-def summarise(rule: str, nights: Sequence[Night]) -> Summary:
+def noise_of_runs(runs: int, tails: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """What so many runs are off by, in σ. `tails` as in `Simulation`."""
+    if tails == "normal":
+        return rng.standard_normal(runs)
+    return rng.standard_t(5, runs) * math.sqrt(3 / 5)
+
+
+def summarise_nights(rule: str, nights: Sequence[Night]) -> Summary:
     gain, gain_se = mean_and_error([night.gain_bpb for night in nights])
     inflation, inflation_se = mean_and_error([night.inflation_bpb for night in nights])
     count, wrong = len(nights), sum(night.false_merges > 0 for night in nights)

@@ -43,7 +43,7 @@ class Snapshot:
     @property
     def judged(self) -> list[Experiment]:
         """Experiments that had their turn on the device and ended, newest last. The baseline is not one of them."""
-        ended = [e for e in self.experiments if e.lane != "baseline" and e.state in RESULTS]
+        ended = [e for e in self.experiments if e.is_idea and e.state in RESULTS]
         return sorted(ended, key=lambda e: e.updated_at)
 
     @property

@@ -28,6 +28,15 @@ def test_the_threat_model_lists_every_attack_and_no_other() -> None:
     assert f"**{len(ATTACKS)} attacks**" in THREATS
 
 
+def test_every_picture_of_the_documents_exists_and_is_shown() -> None:
+    shown = {
+        (document.parent / name).resolve()
+        for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for name in re.findall(r"!\[[^\]]+\]\(([^):]+)\)", document.read_text())
+    }
+    assert shown == set((ROOT / "docs" / "img").iterdir())
+
+
 def test_the_documents_count_the_cheats() -> None:
     count = len(read_cheats())
     assert f"**{count} cheats**" in THREATS

@@ -53,7 +53,7 @@ class Sampler:
             BadInput: train.py has nothing to tune under this role file.
         """
         tunable = self.check(task.digest.champion.source, task.settings, task.profile)
-        ideas = [experiment for experiment in task.experiments if experiment.lane == "improve"]
+        ideas = [experiment for experiment in task.experiments if experiment.is_idea]
         tried = {frozenset(idea.hypothesis.knobs.items()) for idea in ideas}
         rng = random.Random(f"{task.seed}/{len(ideas)}")
         for chosen in choices(tunable, ideas, task.settings.knobs_per_proposal, rng):

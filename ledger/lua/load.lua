@@ -1,7 +1,7 @@
 -- A whole campaign at once: rebuilt from git, or imported.
 -- inputs:  prefix, name, campaign (JSON), schema, kind and detail of the event that says where it is from, rows (JSON list),
 --          champion ('' or the id of the experiment), commit of it, device_ms of all runs
---          a row: id, state, baseline, detail, updated (ms), bpb (text or ''), row/run/verdict (objects of text), measurements
+--          a row: id, state, baseline, repeats (0 for none), detail, updated (ms), bpb (text or ''), row/run/verdict (objects of text), measurements
 --          (texts), results (keys), records (list of {name, text})
 -- checks:  no campaign has this name
 -- writes:  everything, and a history that begins with that event
@@ -22,7 +22,9 @@ for _, it in ipairs(rows) do
     call('HSET', prefix .. 'baselines', it.row.parent, it.id)
     call('ZADD', prefix .. 'lane:baseline', it.id, it.id)
   end
-  call('ZADD', prefix .. 'state:' .. it.state, it.baseline and 0 or it.id, it.id)
+  local of_branch = it.baseline or it.repeats > 0
+  if it.repeats > 0 then call('ZADD', prefix .. 'lane:repeat', it.repeats, it.id) end
+  call('ZADD', prefix .. 'state:' .. it.state, of_branch and 0 or it.id, it.id)
   call('ZADD', prefix .. 'updated', it.updated, it.id)
   for _, record in ipairs(it.records) do note_event(prefix, it.id, kind, '', record[1], record[2]) end
   note_event(prefix, it.id, '→' .. it.state, it.detail)

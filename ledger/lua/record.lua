@@ -1,5 +1,5 @@
--- A runner hands in a measurement: running -> scored | crashed | invalid. After a failure of the host: -> queued, and
--- -> crashed when the host failed too often.
+-- A runner hands in a measurement: running -> scored | crashed | invalid. After a failure of the host: -> where it was taken
+-- from, and -> crashed when the host failed too often.
 -- inputs:  prefix, id, device, fence, holder, outcome (a state, or 'host'), measurement (JSON), result (its key among all
 --          results, '' without a score), device_ms, val_bpb, note, max_attempts
 -- checks:  no such result is recorded; the lease is current and the experiment runs under its fence
@@ -11,7 +11,7 @@ local known = call('HGET', prefix .. 'results', result)
 if known then
   return redis.error_reply('RECORDED this result is recorded already, for experiment #' .. known)
 end
-local of_device, of_fence, failures = unpack(call('HMGET', run, 'device', 'fence', 'host_failures'))
+local of_device, of_fence, failures, taken_from = unpack(call('HMGET', run, 'device', 'fence', 'host_failures', 'from'))
 local turn = call('ZSCORE', prefix .. 'state:running', id)
 if not (lease_is_current(device, fence, holder) and turn and of_device == device and of_fence == fence) then
   return redis.error_reply('STALEFENCE experiment #' .. id .. ' no longer runs under fence ' .. fence .. ' of ' .. device
@@ -20,7 +20,7 @@ end
 local to = outcome
 if outcome == 'host' then
   failures = (failures or 0) + 1
-  to = 'queued'
+  to = taken_from or 'queued'
   if failures >= tonumber(max_attempts) then
     to, note = 'crashed', 'host failed ' .. failures .. ' times: ' .. note
   end
@@ -32,7 +32,7 @@ if result ~= '' then
   call('ZADD', prefix .. 'scores', val_bpb, id)
 end
 call('HINCRBY', prefix .. 'spent', 'device_ms', device_ms)
-call('HDEL', run, 'device', 'fence', 'holder', 'live')
+call('HDEL', run, 'device', 'fence', 'holder', 'from', 'live')
 call('HSET', row_of(prefix, id), 'note', note)
 move(prefix, id, 'running', to, turn, note, 'measurement', measurement)
 return to

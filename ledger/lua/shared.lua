@@ -2,12 +2,13 @@
 -- Times are the server's, in milliseconds since 1970. What an experiment has is split by who writes it, so that Redis itself
 -- can refuse the others (ledger/users.py). A campaign's keys begin with its prefix:
 --   agents   experiment:<id>   hash: idea, candidate, review, roles, note   programs  hash: meaning of a program -> experiment
---   runners  run:<id>          hash: attempts, device, fence, holder, live  spent     hash: device_ms
+--   runners  run:<id>          hash: attempts, device, fence, holder, live, spent     hash: device_ms
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
---   arbiter  verdict:<id>      hash: verdict, commit, rebases               champion  hash: commit, experiment
+--   arbiter  verdict:<id>      hash: verdict, commit, rebases, earlier      champion  hash: commit, experiment
 --            baselines         hash: commit -> its baseline                 outbox    hash: experiment -> JSON of its sealed
 --            lane:baseline     sorted set: ids of all baselines                        Intent
+--            lane:repeat       sorted set: ids of all repeats, by the champion's
 --   all      state:<state>     sorted set: ids by turn; who may write it    updated   sorted set: id by its last change
 --                              follows from the state
 --            ids               last experiment id                           events    list of JSON, only ever appended to: each
@@ -99,10 +100,11 @@ local function stale_relay(prefix, fence, holder)
 end
 
 -- A measured experiment starts over: -> proposed, or -> stale. Returns the new state.
-local function send_back(prefix, id, from, turn, note, max_rebases)
+local function send_back(prefix, id, from, turn, note, max_rebases, earlier)
   local verdict, to = prefix .. 'verdict:' .. id, 'proposed'
   if call('HINCRBY', verdict, 'rebases', 1) > tonumber(max_rebases) then to = 'stale' end
   call('HDEL', verdict, 'verdict')
+  call('HSET', verdict, 'earlier', earlier)
   call('HSET', row_of(prefix, id), 'note', note)
   move(prefix, id, from, to, turn, note)
   return to

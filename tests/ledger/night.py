@@ -7,7 +7,6 @@ from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import Keeper, Lease
 from ledger.relay import Relay
-from ledger.verdict import keep_if_lower
 from ledger.witness import read_start, tell_start
 from records import Measurement
 from tests.ledger.org import Org, Sign, unsigned
@@ -30,7 +29,7 @@ class Night:
 
     def arbiter(self) -> Arbiter:
         """A fresh one, as after a crash."""
-        return Arbiter(self.ledger, Champion(self.repository.root, "night"), keep_if_lower, self.complaint, self.seal)
+        return Arbiter(self.ledger, Champion(self.repository.root, "night"), self.complaint, self.seal)
 
     def relay(self) -> Relay:
         """A fresh one, as after a crash that its lease survived."""

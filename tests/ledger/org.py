@@ -10,6 +10,7 @@ from records import Measurement, Verdict
 from tests.ledger.samples import APPROVED, BASE, idea, program, scored
 
 BASELINE = "print('baseline')\n"
+AGAIN = Verdict(merge=False, rule="test", champion_bpb=1.0, candidate_bpb=0.9, reason="run again")
 Sign = Callable[[Measurement], Measurement]
 
 
@@ -30,6 +31,20 @@ class Org:
         self.take(base)
         self.ledger.record(id, self.lease, self.sign(scored(source, val_bpb)))
         self.ledger.crown(id, base)
+        return id
+
+    def repeat(self, val_bpb: float, champion: int = 1, base: str = BASE, source: str = BASELINE) -> int:
+        """One more run of the champion, that waits for the arbiter."""
+        asked = sum(of == champion for of in self.ledger.repeats().values())
+        id = self.ledger.propose_repeat(program(source, base), champion, asked)
+        assert id is not None and self.take(base) == id
+        self.ledger.record(id, self.lease, self.sign(scored(source, val_bpb)))
+        return id
+
+    def confirming(self, source: str, val_bpb: float, parent: str = BASE) -> int:
+        """Good enough once."""
+        id = self.scored(source, val_bpb, parent)
+        self.ledger.confirm(id, AGAIN)
         return id
 
     def propose(self, title: str = "an idea") -> int:

@@ -3,7 +3,20 @@
 import hashlib
 import itertools
 
-from records import Audit, Campaign, Candidate, Failure, FailureKind, Hashes, Hypothesis, Measurement, Review
+from ledger.verdict import Evidence, decide
+from records import (
+    Audit,
+    Campaign,
+    Candidate,
+    Failure,
+    FailureKind,
+    Hashes,
+    Hypothesis,
+    Measurement,
+    Policy,
+    Review,
+    Verdict,
+)
 
 BASE = "b" * 40
 APPROVED = Review(approved=True, code="ok", reason="one change, as promised")
@@ -25,11 +38,20 @@ AUDIT = Audit(
 )
 
 
+KEEP_IF_LOWER = Policy()
+"""One run each: what these tests are mostly about goes on without the noise."""
+
+
+def lower_or_not(champion: list[Measurement], candidate: Measurement) -> Verdict:
+    """The verdict of a campaign that keeps whatever is lower."""
+    return decide(KEEP_IF_LOWER, Evidence(champion, [candidate], []), 0)[1]
+
+
 def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def campaign(name: str, base: str = BASE) -> Campaign:
+def campaign(name: str, base: str = BASE, policy: Policy = KEEP_IF_LOWER) -> Campaign:
     return Campaign(
         name=name,
         org="test",
@@ -39,6 +61,7 @@ def campaign(name: str, base: str = BASE) -> Campaign:
         device="2 × CPU",
         budget_s=1.0,
         seed=0,
+        policy=policy,
         created_at="2026-01-01T00:00:00Z",
     )
 
@@ -55,10 +78,11 @@ def program(source: str, parent: str = BASE) -> Candidate:
 SEEDS = itertools.count(1)
 
 
-def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
-    """With a fresh seed, as every run has one."""
+def scored(source: str, val_bpb: float, run_id: str = "") -> Measurement:
+    """With a fresh seed and an id, as every run has them."""
+    seed = next(SEEDS)
     return Measurement(
-        run_id=run_id,
+        run_id=run_id or f"r{seed}",
         status="ok",
         val_bpb=val_bpb,
         budget_s=1.0,
@@ -66,7 +90,7 @@ def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
         train_seconds=1.0,
         score_seconds=0.25,
         peak_memory_mb=2048.0,
-        seed=next(SEEDS),
+        seed=seed,
         engine="runc",
         device="cpu",
         audit=AUDIT,
@@ -75,7 +99,7 @@ def scored(source: str, val_bpb: float, run_id: str = "r1") -> Measurement:
     )
 
 
-def failed(source: str, kind: FailureKind, run_id: str = "r1") -> Measurement:
+def failed(source: str, kind: FailureKind, run_id: str = "failed") -> Measurement:
     failure = Failure(kind=kind, message="it went wrong")
     changes = {"status": kind.value, "val_bpb": None, "failure": failure, "seed": 0}
     return scored(source, 0.0, run_id).model_copy(update=changes)

@@ -25,7 +25,6 @@ from ledger.arbiter import Arbiter
 from ledger.champion import AUTHOR, EMAIL, HEADER, Champion, Commit, Done
 from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
-from ledger.verdict import keep_if_lower
 from records import Experiment, FailureKind, Measurement, Refusal
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
 from tests.ledger.model import Model, outcome, reduced
@@ -412,7 +411,7 @@ class Night:
         ledger.recover()
         keeper = HeldLease(self.client, acquire(self.client, relay_lease(self.campaign), "morning", TTL_S))
         relay = Relay(ledger, self.champion, keeper, seal)
-        arbiter = Arbiter(ledger, self.champion, keep_if_lower, signature, seal)
+        arbiter = Arbiter(ledger, self.champion, signature, seal)
         for _ in range(100):
             if not (relay.step() or arbiter.step()):
                 return
@@ -509,7 +508,7 @@ class Night:
             raise
 
     def arbiter(self, actor: Actor) -> None:
-        Arbiter(self.ledger(actor), self.branch(actor), keep_if_lower, signature, seal).step()
+        Arbiter(self.ledger(actor), self.branch(actor), signature, seal).step()
 
     def relay(self, actor: Actor) -> None:
         lease = self.leased(actor, relay_lease(self.campaign))

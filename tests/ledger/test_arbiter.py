@@ -11,11 +11,10 @@ from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.intent import Intent
 from ledger.lease import Lease
-from ledger.verdict import keep_if_lower
 from records import FailureKind, Measurement, State
 from tests.ledger.night import Night
 from tests.ledger.repository import START, Repository
-from tests.ledger.samples import APPROVED, campaign, failed, program, scored, sha256_of
+from tests.ledger.samples import APPROVED, campaign, failed, lower_or_not, program, scored, sha256_of
 
 
 def test_an_arbiter_without_work_says_so(night: Night) -> None:
@@ -28,7 +27,7 @@ def test_a_start_that_nobody_measured_is_queued(client: redis.Redis, lease: Leas
     ledger = Ledger(client, "night")
     ledger.create(campaign("night", start))
     for _ in range(3):
-        Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal).step()
+        Arbiter(ledger, champion, Night.complaint, Night.seal).step()
     (baseline,) = ledger.experiments()
     assert (baseline.lane, baseline.state) == ("baseline", State.QUEUED)
     assert baseline.candidate is not None and baseline.candidate.source == START
@@ -53,8 +52,11 @@ def test_a_merge_says_in_trailers_what_it_is(night: Night) -> None:
     assert dict(line.split(": ", 1) for line in trailers.splitlines() if line) == {
         "Experiment": str(id),
         "Campaign": "night",
+        "Lane": "improve",
+        "Rule": "keep-if-lower",
         "Val-Bpb": "0.9",
         "Parent-Val-Bpb": "1.0",
+        "Effect-Bpb": "0.100000 of 0.000000",
         "Run-Id": f"run-{id}",
         "Source-Sha256": sha256_of("LR = 0.5\n"),
         "Ledger-Head": history,
@@ -97,7 +99,7 @@ def test_a_measurement_of_another_program_never_lands(night: Night) -> None:
     night.settle()
     row = night.ledger.experiment(id)
     assert row.state == State.DISCARDED
-    assert row.verdict is not None and "not the one that would land" in row.verdict.reason
+    assert row.verdict is not None and "not the program that would land" in row.verdict.reason
     assert night.commits() == []
 
 
@@ -112,7 +114,7 @@ def decided(night: Night, id: int) -> None:
 def intended(night: Night, id: int) -> str:
     """Dies after the intent, before git."""
     experiment = night.ledger.experiment(id)
-    verdict = keep_if_lower(night.ledger.champion_score(), experiment.measurements[-1])
+    verdict = lower_or_not(night.ledger.champion_score(), experiment.measurements[-1])
     commit = night.champion.prepare(night.start, "LR = 0.5\n", "experiment\n")
     intent = Intent(
         campaign="night", experiment=id, parent=night.start, commit=commit, source_sha256=sha256_of("LR = 0.5\n")
@@ -194,7 +196,7 @@ def test_a_baseline_that_is_not_the_program_of_its_commit_is_no_champion(
     champion = Champion(Repository(tmp_path / "lab").root, "night")
     start, ledger = champion.start(START), Ledger(client, "night")
     ledger.create(campaign("night", start))
-    arbiter = Arbiter(ledger, champion, keep_if_lower, Night.complaint, Night.seal)
+    arbiter = Arbiter(ledger, champion, Night.complaint, Night.seal)
     arbiter.step()
     assert ledger.take(lease, start) is not None
     client.hset(ledger.row_key(1), "candidate", program("LR = 99\n", start).model_dump_json())

@@ -16,7 +16,6 @@ from ledger.champion import Champion
 from ledger.lease import Keeper, Lease, acquire, release
 from ledger.relay import Relay, relay_lease
 from ledger.server import join, open_redis
-from ledger.verdict import keep_if_lower
 from records import HostFault, Measurement, State
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
 from tests.ledger.repository import START, Repository
@@ -117,7 +116,7 @@ class Client:
                 self.ledger.record(taken.id, lease, found.model_copy(update={"seed": number}))
 
     def arbiter(self) -> None:
-        if not Arbiter(self.ledger, self.champion, keep_if_lower, signature, seal).step():
+        if not Arbiter(self.ledger, self.champion, signature, seal).step():
             time.sleep(0.05)
 
     def relay(self) -> None:

@@ -13,12 +13,11 @@ from ledger import Ledger
 from ledger.champion import Champion
 from ledger.inspection import COVERED, hash_of, inspect
 from ledger.lease import Lease
-from ledger.verdict import keep_if_lower
 from records import FailureKind, State
 from sandbox.receipt import Key
 from tests.ledger.night import Night
 from tests.ledger.repository import Repository
-from tests.ledger.samples import REFUSED, failed, program, scored
+from tests.ledger.samples import REFUSED, failed, lower_or_not, program, scored
 
 
 class Ended(Night):
@@ -186,7 +185,7 @@ def merges_what_is_worse(ended: Ended) -> None:
     """Whoever may merge says that the rule said so."""
     head, id = ended.champion.head(), ended.scored("LR = 8\n", 1.2)
     measured = ended.ledger.experiment(id).measurements[-1]
-    verdict = keep_if_lower([measured.model_copy(update={"val_bpb": 1.3})], measured)
+    verdict = lower_or_not([measured.model_copy(update={"val_bpb": 1.3})], measured)
     text = (
         f"experiment {id}\n\nExperiment: {id}\nCampaign: night\nVal-Bpb: 1.2\nSource-Sha256: {measured.hashes.source}\n"
     )
@@ -238,8 +237,8 @@ def merges_a_branch(ended: Ended) -> None:
         (brings_a_discarded_one_back, {"rows", "merges", "verdicts"}),
         (lets_one_stand_in_two_states, {"rows"}),
         (loses_a_row, {"rows"}),
-        (loses_a_measurement, {"rows"}),
-        (improves_a_score, {"rows", "receipts"}),
+        (loses_a_measurement, {"rows", "verdicts"}),
+        (improves_a_score, {"rows", "receipts", "verdicts"}),
         (signs_with_another_key, {"receipts"}),
         (merges_what_is_worse, {"verdicts"}),
         (amends_a_merge, {"merges"}),

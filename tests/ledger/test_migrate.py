@@ -19,13 +19,14 @@ from ledger.lease import acquire, release
 from ledger.migrate import migrate
 from ledger.schema import KEY, SCHEMA, check_schema
 from ledger.server import open_redis
+from ledger.store import VERDICTS
 from records import Experiment, HostFault, MissingComponent, State
 from sandbox.receipt import Key
 from tests.ledger.repository import Repository
 
 VERSION_1 = Path(__file__).with_name("version1.jsonl")
 """A night as version 1 left it, with every state but a merge under way: commands for Redis, then git's bundle, then what was to be read."""
-DONE = "the ledger was in layout 1: 3 campaigns brought to layout 2"
+DONE = "the ledger was in layout 1: 3 campaigns brought to layout 3"
 SIGNED = Key(hashlib.sha256(b"version 1").digest())
 
 
@@ -65,7 +66,8 @@ def test_every_row_is_what_it_was(old: Old) -> None:
     expected = [Experiment.model_validate(row) for row in old.expected["experiments"]]
     assert {e.state for e in expected} >= {State.CODED, State.RUNNING, State.INVALID, State.DUPLICATE, State.REFUSED}
     assert old.ledger.experiments() == expected
-    assert old.ledger.spent()._asdict() == old.expected["spent"]
+    verdicts = sum(e.is_idea and e.state in VERDICTS for e in expected)
+    assert old.ledger.spent()._asdict() == old.expected["spent"] | {"verdicts": verdicts}
     assert Ledger.campaigns(old.client) == ["night", "other", "empty"]
     assert Ledger(old.client, "other").stop_reason() == "1 minute has passed"
     assert migrate(old.client) is None, "once is enough"

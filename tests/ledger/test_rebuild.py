@@ -181,7 +181,7 @@ def test_a_record_with_a_better_score_is_noticed(lost: Lost) -> None:
     assert lost.champion.land(head, better)
     lost.lose()
     rebuild(lost.ledger, lost.champion)
-    assert {"receipts", "merges"} <= set(lost.complaints())
+    assert {"receipts", "verdicts"} <= set(lost.complaints())
 
 
 def rewrite(lost: Lost, change: Callable[[list[dict[str, str]]], None]) -> None:

@@ -122,7 +122,7 @@ def test_evidence_for_known_noise_is_the_normal_mixture() -> None:
 
 def test_scattered_runs_are_less_evident() -> None:
     assert judge("e-process", [0.99, 0.95]).threshold_bpb > 2 * judge("e-process", [0.97, 0.97]).threshold_bpb
-    assert evident_effect(2000.0, 0.625, 1, EProcess.TAU) == math.inf
+    assert evident_effect(2000.0, 0.625, 1, EProcess.tau) == math.inf
 
 
 def test_a_judgement_counts_itself_only_when_it_is_a_verdict() -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from ledger import AlreadyRecorded, Ledger, StaleFence, WrongState, store
+from ledger import AlreadyRecorded, Ledger, Spent, StaleFence, WrongState, store
 from ledger.lease import Lease, acquire, release
 from ledger.server import connect
 from records import BadInput, FailureKind, MissingComponent, Progress, State, Verdict
@@ -495,14 +495,14 @@ def test_what_is_spent_counts_runs_and_seconds_but_not_the_baseline(org: Org) ->
     org.ledger.discard(judged, NO)
     org.running("b")
     org.propose()
-    assert org.ledger.spent() == (2, 1, 1, 2 * 1.75)
+    assert org.ledger.spent() == Spent(started=2, judged=1, verdicts=1, open=1, device_s=2 * 1.75)
 
 
 def test_an_experiment_sent_back_is_open_again_so_that_its_turn_can_come(org: Org) -> None:
     id = org.scored("a", 0.9)
-    assert org.ledger.spent()[:3] == (1, 0, 0)
+    assert org.ledger.spent()[:4] == (1, 0, 0, 0)
     org.ledger.rebase(id, "champion moved")
-    assert org.ledger.spent()[:3] == (0, 0, 1)
+    assert org.ledger.spent()[:4] == (0, 0, 0, 1)
 
 
 def test_a_new_launcher_takes_back_what_dead_workers_held(org: Org, client: redis.Redis) -> None:

@@ -23,12 +23,11 @@ from ledger.lease import Lease, acquire, hold, lift_quarantine, quarantine, rele
 from ledger.relay import Relay, relay_lease
 from ledger.server import RedisServer, connect, join, open_redis
 from ledger.users import RIGHTS, Users, login
-from ledger.verdict import keep_if_lower
 from records import BadInput, MissingComponent, State, Verdict
 from sandbox.receipt import Key
 from tests.components import require
 from tests.ledger.conftest import SYSTEM_SERVER, running_server
-from tests.ledger.org import BASELINE, Org
+from tests.ledger.org import AGAIN, BASELINE, Org
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import APPROVED, BASE, campaign, idea, program, scored
 
@@ -151,6 +150,11 @@ STEPS: dict[str, tuple[set[str], Prepare, Step]] = {
         lambda w: w.org.running("a"),
         lambda w, user, id: w.ledger(user).progress(id, w.lease, "training", None),
     ),
+    "take the second run": (
+        {"runner"},
+        lambda w: w.org.confirming("a", 0.9),
+        lambda w, user, _: w.ledger(user).take(w.lease, BASE),
+    ),
     "record": (
         {"runner"},
         lambda w: w.org.running("a"),
@@ -161,6 +165,24 @@ STEPS: dict[str, tuple[set[str], Prepare, Step]] = {
         {"arbiter"},
         nothing,
         lambda w, user, _: w.ledger(user).propose_baseline(program("by hand", NEXT)),
+    ),
+    "propose a repeat": (
+        {"arbiter"},
+        nothing,
+        lambda w, user, _: w.ledger(user).propose_repeat(program(BASELINE, BASE), 1, 0),
+    ),
+    "pool": ({"arbiter"}, lambda w: w.org.repeat(1.1), lambda w, user, id: w.ledger(user).pool(id)),
+    "unseat": ({"arbiter"}, nothing, lambda w, user, _: w.ledger(user).unseat(1, "drift")),
+    "confirm": ({"arbiter"}, lambda w: w.org.scored("a", 0.9), lambda w, user, id: w.ledger(user).confirm(id, AGAIN)),
+    "find it within the noise": (
+        {"arbiter"},
+        lambda w: w.org.scored("a", 1.0),
+        lambda w, user, id: w.ledger(user).discard(id, NO.model_copy(update={"within_noise": True})),
+    ),
+    "rebase what waits for its second run": (
+        {"arbiter"},
+        lambda w: w.org.confirming("a", 0.9),
+        lambda w, user, id: w.ledger(user).rebase(id, "moved"),
     ),
     "crown": ({"arbiter"}, scored_baseline, lambda w, user, id: w.ledger(user).crown(id, NEXT)),
     "discard": ({"arbiter"}, lambda w: w.org.scored("a", 1.1), lambda w, user, id: w.ledger(user).discard(id, NO)),
@@ -336,7 +358,7 @@ def test_a_night_under_everybodys_own_user_ends_as_under_the_owners(server: Redi
     Ledger(server.client, "night").create(campaign("night", start))
     agent, runner, reader = server.ledger("night", "agent"), server.ledger("night", "runner"), server.ledger("night")
     ledger, seal = server.ledger("night", "arbiter"), Key(b"k" * 32).seal
-    arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+    arbiter = Arbiter(ledger, champion, lambda _: None, seal)
     leases = join(server.logins["lease"])
     with hold(leases, "cpu") as keeper, hold(leases, relay_lease("night")) as lease:
         relay = Relay(ledger, champion, lease, seal)
@@ -360,7 +382,7 @@ def test_a_night_under_everybodys_own_user_ends_as_under_the_owners(server: Redi
             agent.review(coded.id, APPROVED, {"reviewer": "r1"})
             measure(bpb)
     assert [e.state for e in reader.experiments()] == [State.MERGED, State.MERGED, State.DISCARDED, State.MERGED]
-    assert reader.spent()[:3] == (3, 3, 0)
+    assert reader.spent()[:4] == (3, 3, 3, 0)
     assert champion.source(champion.head()) == "LR = 0.4\n"
     assert [check.complaints for check in inspect(reader, champion, lambda _: None)] == [[]] * 6
 

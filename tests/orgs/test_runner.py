@@ -14,7 +14,7 @@ from ledger.champion import Champion
 from ledger.lease import hold, quarantines
 from ledger.relay import Relay, relay_lease
 from ledger.server import open_redis
-from ledger.verdict import keep_if_lower
+from ledger.standing import Court
 from orgs.lab import Lab
 from orgs.launch import begin
 from orgs.orgfile import EarlyStopping, OrgFile
@@ -27,7 +27,7 @@ from sandbox.profile import Limits
 from sandbox.receipt import Key
 from sandbox.score import Rigour
 from tests.ledger.org import Org
-from tests.ledger.samples import APPROVED, program, scored
+from tests.ledger.samples import program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
 from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
@@ -56,7 +56,18 @@ def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_aga
         id = ledger.propose_baseline(program(gate_probe("start(); time.sleep(1.5)"), champion.head()))
         with hold(server.client, device.id) as keeper:
             runner = Runner(
-                ledger, champion, keeper, engine, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir
+                ledger,
+                champion,
+                keeper,
+                engine,
+                device,
+                dataset,
+                LIMITS,
+                Rigour(),
+                Court(ledger, lambda _: None),
+                100,
+                1.5,
+                state_dir,
             )
             intruder = threading.Thread(target=appear_while_training, args=(ledger, say))
             intruder.start()
@@ -119,13 +130,25 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
         champion = Champion(root, "tiny-1")
         with hold(server.client, device.id) as keeper:
             runner = Runner(
-                ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 1.5, state_dir, "weak"
+                ledger,
+                champion,
+                keeper,
+                runc,
+                device,
+                dataset,
+                LIMITS,
+                Rigour(),
+                Court(ledger, lambda _: None),
+                100,
+                1.5,
+                state_dir,
+                "weak",
             )
             assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
             team, start = Org(ledger, keeper.lease), champion.head()
             team.baseline(1.0, start, champion.source(start))
             seal = Key(b"k" * 32).seal
-            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+            arbiter = Arbiter(ledger, champion, lambda _: None, seal)
             arbiter.step()
             first = runner.kernels(start)
             assert first is not None and first.read_text() == "of the champion NAME"
@@ -179,25 +202,21 @@ def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a
             return lambda measurement: measurement.model_copy(update={"curve": points})
 
         with hold(server.client, device.id) as keeper, hold(server.client, relay_lease("tiny-1")) as relay:
-            arbiter = Arbiter(ledger, champion, keep_if_lower, lambda _: None, seal)
+            arbiter = Arbiter(ledger, champion, lambda _: None, seal)
             team, start = Org(ledger, keeper.lease, signed([5.0, 3.0, 2.0, 2.0])), champion.head()
             team.baseline(1.0, start, champion.source(start))
             team.sign = signed([0.0, 0.0, 0.0, 0.0])
             better = team.scored("LR = 0.5\n", 0.9, start)
-            ledger.rebase(better, "once more")  # so that it has two runs
-            assert ledger.claim("coder") is not None
-            assert ledger.code(better, program("LR = 0.5\n", start), {"coder": "c1"}) is None
-            ledger.review(better, APPROVED, {"reviewer": "r1"})
-            assert team.take(start) == better
-            ledger.record(better, keeper.lease, team.sign(scored("LR = 0.5\n", 0.9, "second")))
             while arbiter.step() or Relay(ledger, champion, relay, seal).step():
                 pass
+            assert ledger.experiment(better).state == State.MERGED
+            team.repeat(0.9, better, champion.head(), "LR = 0.5\n")
             assert [len(m.curve) for m in ledger.champion_score()] == [4, 4]
 
             def run(loss: float, early_stop: EarlyStopping) -> tuple[FailureKind, bool]:
                 runner = Runner(
-                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), keep_if_lower, 3.0, state_dir,
-                    early_stop=early_stop,
+                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), Court(ledger, lambda _: None), 100,
+                    3.0, state_dir, early_stop=early_stop,
                 )  # fmt: skip
                 id = team.queued(gate_probe(TELLS.replace("LOSS", str(loss))) + f"# {early_stop}", champion.head())
                 assert runner.step()

@@ -13,7 +13,6 @@ from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import acquire, hold
 from ledger.server import RedisServer, open_redis
-from ledger.verdict import keep_if_lower
 from orgs.cluster import ray_session
 from orgs.lab import Lab
 from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished, verdict_first
@@ -25,7 +24,7 @@ from records import BadInput, MissingComponent
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from tests.ledger.org import Org
-from tests.ledger.samples import program
+from tests.ledger.samples import lower_or_not, program
 from tests.orgs.lab import make_lab
 
 CPU = find_device("cpu")
@@ -145,7 +144,7 @@ def test_a_verdict_comes_before_the_next_run(client: redis.Redis, lab: Lab, org:
     scored = helper.scored(source + "# scored\n", 2.6, head)
     helper.queued(source + "# queued\n", head)
     assert verdict_first(ledger)
-    ledger.discard(scored, keep_if_lower(ledger.champion_score(), ledger.experiment(scored).measurements[-1]))
+    ledger.discard(scored, lower_or_not(ledger.champion_score(), ledger.experiment(scored).measurements[-1]))
     assert not verdict_first(ledger)
 
 
@@ -176,7 +175,7 @@ def test_each_budget_ends_a_shift_and_says_so(
     ledger = campaign(client, lab, org, dataset)
     helper, head, source = started(ledger, lab)
     judged = helper.scored(source + "# scored\n", 2.6, head)
-    ledger.discard(judged, keep_if_lower(ledger.champion_score(), ledger.experiment(judged).measurements[-1]))
+    ledger.discard(judged, lower_or_not(ledger.champion_score(), ledger.experiment(judged).measurements[-1]))
     limited = org.model_copy(update={"budget": Budget.model_validate({"experiments": 5, **budget})})
     with hold(client, "launcher/tiny-1") as lock:
         shift = Shift(ledger, limited, Pipeline(print), Lines(Console(quiet=True)), lock)
