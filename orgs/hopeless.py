@@ -130,7 +130,7 @@ def miss_rate(experiments: Sequence[Experiment]) -> Misses:
         verdict = experiment.verdict
         if not flagged or verdict is None or verdict.champion_bpb is None:
             continue
-        went_on = len(scored) > 1 or experiment.state in (State.MERGING, State.MERGED)
+        went_on = len(scored) > 1 or experiment.state in (State.CONFIRMING, State.MERGING, State.MERGED)
         below = any(m.val_bpb is not None and m.val_bpb < verdict.champion_bpb for m in flagged)
         finished += 1
         missed += went_on or below

@@ -147,6 +147,8 @@ class Runner:
 
         champion, standing = self.ledger.champion_score(), self.court.standing()
 
+        champion = self.ledger.champion_score()
+
         def full_audit(claimed_bpb: float) -> bool:
             if not experiment.is_idea or standing is None or not standing.scores:
                 return True
@@ -179,8 +181,9 @@ class Runner:
         if not settings.enabled or not experiment.is_idea:
             return None
         start = self.champion.landed_source_sha256(self.ledger.campaign().base)
-        merged = [m for e in self.ledger.experiments(states=[State.MERGED]) for m in e.measurements]
-        band = Band.of(champion, [m for m in merged if m.hashes.source == start], settings.after * budget_s)
+        rows = self.ledger.experiments(states=[State.MERGED, State.POOLED])
+        trusted = [m for row in rows for m in row.measurements if m.hashes.source == start]
+        band = Band.of(champion, trusted, settings.after * budget_s)
         after, margin = settings.after, settings.margin
         return EarlyStop(
             lambda reports: hopeless(band, reports, budget_s=budget_s, after=after, margin=margin), settings.control

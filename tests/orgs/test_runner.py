@@ -27,7 +27,7 @@ from sandbox.profile import Limits
 from sandbox.receipt import Key
 from sandbox.score import Rigour
 from tests.ledger.org import Org
-from tests.ledger.samples import APPROVED, program, scored
+from tests.ledger.samples import program, scored
 from tests.orgs.lab import make_lab
 from tests.sandbox.candidates import gate_probe
 from tests.sandbox.recorded_gpu import UUID, Say, h100, recorded_gpu
@@ -195,33 +195,23 @@ def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a
         ledger = Ledger(server.client, "tiny-1")
         begin(ledger, lab, org, dataset, device)
         champion = Champion(lab.root, "tiny-1")
-        seal = Key(b"k" * 32).seal
 
         def signed(losses: list[float]) -> Callable[[Measurement], Measurement]:
             points = [CurvePoint(elapsed_s=i, tokens=0, loss=loss) for i, loss in enumerate(losses)]
             return lambda measurement: measurement.model_copy(update={"curve": points})
 
-        with hold(server.client, device.id) as keeper, hold(server.client, relay_lease("tiny-1")) as relay:
-            arbiter = Arbiter(ledger, champion, lambda _: None, seal)
+        with hold(server.client, device.id) as keeper:
             team, start = Org(ledger, keeper.lease, signed([5.0, 3.0, 2.0, 2.0])), champion.head()
             team.baseline(1.0, start, champion.source(start))
             team.sign = signed([0.0, 0.0, 0.0, 0.0])
-            better = team.scored("LR = 0.5\n", 0.9, start)
-            ledger.rebase(better, "once more")  # so that it has two runs
-            assert ledger.claim("coder") is not None
-            assert ledger.code(better, program("LR = 0.5\n", start), {"coder": "c1"}) is None
-            ledger.review(better, APPROVED, {"reviewer": "r1"})
-            assert team.take(start) == better
-            ledger.record(better, keeper.lease, team.sign(scored("LR = 0.5\n", 0.9, "second")))
-            while arbiter.step() or Relay(ledger, champion, relay, seal).step():
-                pass
+            liar = team.baseline(0.9, "e" * 40, "LR = 0.5\n")
+            team.repeat(0.9, liar, "e" * 40, "LR = 0.5\n")
             assert [len(m.curve) for m in ledger.champion_score()] == [4, 4]
 
             def run(loss: float, early_stop: EarlyStopping) -> tuple[FailureKind, bool]:
                 runner = Runner(
-                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), Court(ledger, lambda _: None), 100, 3.0,
-                    state_dir,
-                    early_stop=early_stop,
+                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), Court(ledger, lambda _: None), 100,
+                    3.0, state_dir, early_stop=early_stop,
                 )  # fmt: skip
                 id = team.queued(gate_probe(TELLS.replace("LOSS", str(loss))) + f"# {early_stop}", champion.head())
                 assert runner.step()
