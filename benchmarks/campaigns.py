@@ -109,7 +109,9 @@ def main() -> None:
 def play_null(lab: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Programs that are all the same as the start."""
     start = (lab / "train.py").read_text()
-    programs = equivalents(start, options.experiments + SPARE, options.seed)
+    # Under a rule that merges what was lucky, the champion moves, and programs that changed the same lines are refused.
+    spare = SPARE if RULES[options.rule].needs_noise else options.experiments
+    programs = equivalents(start, options.experiments + spare, options.seed)
     lines = [decision(f"{n}: {', '.join(p.kinds)}", p.source, start) for n, p in enumerate(programs, 1)]
     for n in range(REMARKS):
         lines.insert(2 * n, decision(f"a remark {n}", remarked(start, f"{n}"), start))

@@ -77,8 +77,10 @@ def play(lab: Path, experiments: int) -> dict[str, Experiment]:
     """Launch the lab's script; what became of each idea, by its title."""
     (lab / "orgs" / "truth.toml").write_text(ORG.format(experiments=experiments))
     launch(lab, "truth")
+    ideas = {e.hypothesis.title: e for e in read_night(lab) if e.lane == "improve"}
+    assert [e.why for e in ideas.values() if e.state in (State.CRASHED, State.INVALID)] == []
     assert verify(lab)["verdicts"].startswith(f"{experiments} verdicts")
-    return {e.hypothesis.title: e for e in read_night(lab) if e.lane == "improve"}
+    return ideas
 
 
 def landed(lab: Path, campaign: str) -> list[str]:
