@@ -57,8 +57,6 @@ SEED = 42
 LIE_BPB = 0.05
 CUTS = 300
 """Which is what the full audit of an honest run takes for lies of that worth."""
-WORKERS = 3
-"""For two CPUs: a run waits for the disk and for deadlines, and for its turn in the naive harness."""
 MESSAGE_CHARS = 110
 BUDGET_S = 1.0
 MEBIBYTE = 2**20
@@ -190,7 +188,7 @@ class Gallery:
     kernel's caches are not emptied, after which every import takes seconds."""
 
     def find(self, cheats: Sequence[Cheat], pool: Executor) -> dict[str, Future[Finding]]:
-        """By name."""
+        """By name. A run spends much of its time on imports, so two workers are well used."""
         honest = pool.submit(self.run_twin, "honest")
 
         def find(cheat: Cheat) -> Finding:
@@ -277,7 +275,7 @@ def outcome(finding: Finding) -> str:
 
 def main() -> None:
     cheats = read_cheats()
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         state_dir, dataset = Path(name, ".autoresearch"), make_dataset(Path(name))
         with NaiveHarness(dataset.path) as harness:
             gallery = Gallery(dataset, pick_engine("runc", state_dir=state_dir), state_dir, harness)

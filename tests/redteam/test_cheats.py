@@ -12,7 +12,7 @@ import pytest
 from records import SOURCE_LIMIT_BYTES
 from sandbox.engines import pick_engine
 from tests.components import require
-from tests.redteam.gallery import TABLE, WORKERS, Cheat, Finding, Gallery, compose, make_dataset, read_cheats
+from tests.redteam.gallery import TABLE, Cheat, Finding, Gallery, compose, make_dataset, read_cheats
 from tests.redteam.naive import NaiveHarness
 
 CHEATS = read_cheats()
@@ -31,7 +31,7 @@ def findings(
     with NaiveHarness(dataset.path) as harness:
         gallery, pool = (
             Gallery(dataset, pick_engine("runc", state_dir=state_dir), state_dir, harness, full_audits=False),
-            ThreadPoolExecutor(WORKERS),
+            ThreadPoolExecutor(2),
         )
         yield gallery.find([cheat for cheat in CHEATS if cheat in chosen], pool)
         pool.shutdown(cancel_futures=True)
