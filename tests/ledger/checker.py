@@ -196,14 +196,19 @@ def runs_of_the_champion(evidence: Evidence) -> Iterator[str]:
         if to == State.MERGED:
             champion = id
     if needs_noise(evidence):
-        policy = evidence.policy
-        for experiment in evidence.experiments.values():
+        policy, ideas = evidence.policy, [e for e in evidence.experiments.values() if e.is_idea and e.verdict]
+        selecting = {run for e in ideas if e.state == State.MERGED and e.verdict for run in e.verdict.candidate_runs}
+        for experiment in ideas:
             verdict = experiment.verdict
             if verdict is None or not verdict.champion_runs:
                 continue
+            fresh = set(verdict.champion_runs) - selecting
+            if not fresh:
+                yield f"#{experiment.id} was judged by no run of the champion but those that made it one"
             if (verdict.freedom or 0) < policy.noise_runs - 1:
                 yield f"#{experiment.id} was judged before the noise was known"
-            least = min(policy.champion_runs, policy.noise_runs) if len(verdict.candidate_runs) > 1 else 1
+            again, by_place = len(verdict.candidate_runs) > 1, len(fresh) == len(verdict.champion_runs)
+            least = min(policy.champion_runs, policy.noise_runs) if again or by_place else 1
             if len(verdict.champion_runs) < least:
                 yield f"#{experiment.id} was judged by {len(verdict.champion_runs)} runs of the champion, not {least}"
 
