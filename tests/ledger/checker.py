@@ -213,6 +213,20 @@ def runs_of_the_champion(evidence: Evidence) -> Iterator[str]:
                 yield f"#{experiment.id} was judged by {len(verdict.champion_runs)} runs of the champion, not {least}"
 
 
+def places(evidence: Evidence) -> Iterator[str]:
+    """What was on a device in vain goes back to where it was taken from."""
+    taken_from: dict[int, str] = {}
+    for event in evidence.events:
+        before, _, after = event.kind.partition("→")
+        if event.experiment is None:
+            continue
+        if after == State.RUNNING:
+            taken_from[event.experiment] = before
+        in_vain = before == State.RUNNING and after in (State.QUEUED, State.CONFIRMING)
+        if in_vain and after != taken_from[event.experiment]:
+            yield f"#{event.experiment} was {taken_from[event.experiment]}, and is {after} after a run in vain"
+
+
 def error_budget(evidence: Evidence) -> Iterator[str]:
     """Each verdict is counted, whoever forgot what; and nothing merges once all judgements are spent."""
     spoken = {e.experiment: i for i, e in enumerate(evidence.events) if e.record == "verdict"}
@@ -242,5 +256,5 @@ def needs_noise(evidence: Evidence) -> bool:
 
 LOOKS = (
     *(line_of_commits, line_of_champions, acknowledged_results, acknowledged_merges, fences, spending),
-    *(second_runs, runs_of_the_champion, error_budget),
+    *(second_runs, runs_of_the_champion, places, error_budget),
 )

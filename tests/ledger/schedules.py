@@ -374,6 +374,13 @@ class Night:
                 return
             self.go_round()
 
+    def begin_second_run(self) -> None:
+        """Have a runner take what waits for its second run, if something does."""
+        waiting = self.model.all_in(State.CONFIRMING)
+        for _ in range(12):
+            if waiting and self.model.all_in(State.CONFIRMING) == waiting:
+                self.advance("runner a", 1)
+
     def kill(self, name: str, *, after_call: bool) -> None:
         self.seats[name].kill(after_call=after_call)
         self.seats[name] = self.seat(name)
