@@ -196,16 +196,35 @@ def runs_of_the_champion(evidence: Evidence) -> Iterator[str]:
         if to == State.MERGED:
             champion = id
     if needs_noise(evidence):
-        policy = evidence.policy
-        for experiment in evidence.experiments.values():
+        policy, ideas = evidence.policy, [e for e in evidence.experiments.values() if e.is_idea and e.verdict]
+        selecting = {run for e in ideas if e.state == State.MERGED and e.verdict for run in e.verdict.candidate_runs}
+        for experiment in ideas:
             verdict = experiment.verdict
             if verdict is None or not verdict.champion_runs:
                 continue
+            fresh = set(verdict.champion_runs) - selecting
+            if not fresh:
+                yield f"#{experiment.id} was judged by no run of the champion but those that made it one"
             if (verdict.freedom or 0) < policy.noise_runs - 1:
                 yield f"#{experiment.id} was judged before the noise was known"
-            least = min(policy.champion_runs, policy.noise_runs) if len(verdict.candidate_runs) > 1 else 1
+            again, by_place = len(verdict.candidate_runs) > 1, len(fresh) == len(verdict.champion_runs)
+            least = min(policy.champion_runs, policy.noise_runs) if again or by_place else 1
             if len(verdict.champion_runs) < least:
                 yield f"#{experiment.id} was judged by {len(verdict.champion_runs)} runs of the champion, not {least}"
+
+
+def places(evidence: Evidence) -> Iterator[str]:
+    """What was on a device in vain goes back to where it was taken from."""
+    taken_from: dict[int, str] = {}
+    for event in evidence.events:
+        before, _, after = event.kind.partition("→")
+        if event.experiment is None:
+            continue
+        if after == State.RUNNING:
+            taken_from[event.experiment] = before
+        in_vain = before == State.RUNNING and after in (State.QUEUED, State.CONFIRMING)
+        if in_vain and after != taken_from[event.experiment]:
+            yield f"#{event.experiment} was {taken_from[event.experiment]}, and is {after} after a run in vain"
 
 
 def error_budget(evidence: Evidence) -> Iterator[str]:
@@ -237,5 +256,5 @@ def needs_noise(evidence: Evidence) -> bool:
 
 LOOKS = (
     *(line_of_commits, line_of_champions, acknowledged_results, acknowledged_merges, fences, spending),
-    *(second_runs, runs_of_the_champion, error_budget),
+    *(second_runs, runs_of_the_champion, places, error_budget),
 )

@@ -8,19 +8,26 @@ from ledger.champion import Champion
 from ledger.lease import Keeper, Lease
 from ledger.relay import Relay
 from ledger.witness import read_start, tell_start
-from records import Measurement
+from records import Measurement, Policy
 from tests.ledger.org import Org, Sign, unsigned
 from tests.ledger.repository import START, Repository
-from tests.ledger.samples import campaign, sha256_of
+from tests.ledger.samples import KEEP_IF_LOWER, campaign, sha256_of
 
 
 class Night:
     """A campaign with a measured start, a branch, and an arbiter and a relay that can be replaced."""
 
-    def __init__(self, client: redis.Redis, lease: Lease, repository: Repository, sign: Sign = unsigned):
+    def __init__(
+        self,
+        client: redis.Redis,
+        lease: Lease,
+        repository: Repository,
+        sign: Sign = unsigned,
+        policy: Policy = KEEP_IF_LOWER,
+    ):
         self.repository = repository
         self.champion = Champion(repository.root, "night")
-        self.start = self.champion.start(START, tell_start(campaign("night")))
+        self.start = self.champion.start(START, tell_start(campaign("night", policy=policy)))
         self.ledger = Ledger(client, "night")
         self.ledger.create(read_start(self.champion))
         self.org = Org(self.ledger, lease, sign)

@@ -27,7 +27,7 @@ from ledger.lease import Keeper, Lease, acquire, release, renew
 from ledger.relay import Relay, relay_lease
 from records import Experiment, FailureKind, Measurement, Policy, Refusal, State
 from tests.ledger.checker import LEASED, Acknowledged, complaints, run_id
-from tests.ledger.model import Model, outcome, reduced
+from tests.ledger.model import OF_BRANCH, Model, outcome, reduced
 from tests.ledger.samples import APPROVED, KEEP_IF_LOWER, REFUSED, failed, idea, program, scored, sha256_of
 
 MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
@@ -366,6 +366,20 @@ class Night:
         for name, calls in SEATS.items():
             if name != without:
                 self.advance(name, max(1, calls + self.random.randint(-1, 1)))
+
+    def go_on_until(self, state: State) -> None:
+        """Until somebody's idea stands there; not for ever, since there may be no good one."""
+        for _ in range(10):
+            if any(self.model.rows[id].lane not in OF_BRANCH for id in self.model.all_in(state)):
+                return
+            self.go_round()
+
+    def begin_second_run(self) -> None:
+        """Have a runner take what waits for its second run, if something does."""
+        waiting = self.model.all_in(State.CONFIRMING)
+        for _ in range(12):
+            if waiting and self.model.all_in(State.CONFIRMING) == waiting:
+                self.advance("runner a", 1)
 
     def kill(self, name: str, *, after_call: bool) -> None:
         self.seats[name].kill(after_call=after_call)

@@ -22,8 +22,10 @@ from ledger import Ledger, scripts
 from ledger.champion import Champion
 from ledger.scripts import FOLDER
 from ledger.server import SOCKET, start
+from ledger.standing import Court, Standing
 from ledger.users import Users, login
-from records import State
+from ledger.verdict import Missing, Need
+from records import Measurement, State
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import KEEP_IF_LOWER, campaign
 from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, POLICIES, SEATS, Night, Objects, QuickChampion
@@ -83,8 +85,11 @@ class Schedule(RuleBasedStateMachine):
         self.hand_commits = 0
         self.night = self.site.night(luck)
         self.night.begin()
-        for _ in range(1 if self.night.policy == KEEP_IF_LOWER else 1 + luck[3] % 6):
-            self.night.go_round()  # what needs second runs and canaries comes to pass later in the night
+        self.night.go_round()
+        if self.night.policy != KEEP_IF_LOWER:  # what needs second runs comes to pass later in the night
+            self.night.go_on_until((State.CONFIRMING, State.MERGED, State.PROPOSED)[luck[3] % 3])
+            if luck[0] % 2:
+                self.night.begin_second_run()
 
     @rule(name=WHO, calls=st.integers(1, 8))
     def one_works(self, name: str, calls: int) -> None:
@@ -238,6 +243,54 @@ def in_lua(words: str) -> Callable[[pytest.MonkeyPatch], None]:
     return plant
 
 
+def in_place_of(name: str, words: str, others: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """A ledger in which one transition says something else, or all of them do (`shared`)."""
+
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        texts = {part: (FOLDER / f"{part}.lua").read_text() for part in ("shared", name)}
+        assert words in texts[name]
+        texts[name] = texts[name].replace(words, others)
+
+        def source(step: str) -> str:
+            own = texts.get(step) or (FOLDER / f"{step}.lua").read_text()
+            return "\n".join([texts["shared"], own])
+
+        monkeypatch.setattr(scripts, "source", source)
+
+    return plant
+
+
+def an_arbiter_that_does_without_the_champions_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Standing.missing
+
+    def missing(standing: Standing, *, confirming: bool) -> Missing | None:
+        found = real(standing, confirming=confirming)
+        known = standing.incumbent.freedom >= standing.policy.noise_runs - 1
+        return None if known and found is not None and found.need is Need.REPEAT else found
+
+    monkeypatch.setattr(Standing, "missing", missing)
+
+
+def an_arbiter_that_does_not_wait_for_the_champions_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = Court.standing
+
+    def impatient(court: Court, like: Measurement | None = None) -> Standing | None:
+        found = standing(court, like)
+        return found and found._replace(open_repeats=0)
+
+    monkeypatch.setattr(Court, "standing", impatient)
+
+
+def an_arbiter_that_counts_no_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = Court.standing
+
+    def forgetful(court: Court, like: Measurement | None = None) -> Standing | None:
+        found = standing(court, like)
+        return found and found._replace(judged=0)
+
+    monkeypatch.setattr(Court, "standing", forgetful)
+
+
 def a_branch_that_is_set_without_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def swap(champion: Champion, old: str, new: str) -> bool:
         champion.must("update-ref", champion.ref, new)
@@ -264,6 +317,13 @@ FAULTS = {
     "who leaves a state stays there too": in_lua("local real = move\nmove = function(prefix, id, from, ...) real(prefix, id, '', ...) end"),
     "the branch is set without a look at it": a_branch_that_is_set_without_a_look_at_it,
     "the server forgets": a_server_that_forgets,
+    "a second run over an older champion": in_place_of("take", "'parent') == champion", "'parent')"),
+    "a second run is taken for a first one when its runner dies": in_place_of("requeue_orphans", "taken_from or 'queued'", "'queued'"),
+    "what is run again is not put aside": in_place_of("confirm", "move(prefix, id, from, 'confirming'", "move(prefix, id, from, from"),
+    "runs of before count after the champion has moved": in_place_of("shared", "call('HSET', verdict, 'earlier', earlier)", ""),
+    "what is judged needs no run of the champion": an_arbiter_that_does_without_the_champions_runs,
+    "runs of the champion are not waited for": an_arbiter_that_does_not_wait_for_the_champions_runs,
+    "verdicts are not counted": an_arbiter_that_counts_no_verdicts,
 }  # fmt: skip
 
 
