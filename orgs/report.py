@@ -13,7 +13,7 @@ from ledger.noise import Noise, Reproduction
 from orgs.figures import Figure
 from orgs.headline import Headline, explain_headline
 from orgs.simulate import Summary
-from orgs.status import Checks, Claimed, Spending, Status, counts_line
+from orgs.status import Claimed, Spending, Status, counts_line
 from records import Audit, Experiment, State
 
 STYLE = {
@@ -154,7 +154,7 @@ def show_status(status: Status) -> Table:
         ),
         ("budget", explain_spending(status.spending)),
         ("noise", explain_noise(status)),
-        *(("checks" if i == 0 else "", line) for i, line in enumerate(explain_checks(status.checks))),
+        *(("checks" if i == 0 else "", line) for i, line in enumerate(explain_checks(status))),
         ("headline", Text("none yet" if status.headline is None else explain_headline(status.headline))),
         ("results", Text(counts_line(status.results, promised=status.spending.promises), style="bold")),
     ]
@@ -207,11 +207,12 @@ def explain_noise(status: Status) -> Text:
     )
 
 
-def explain_checks(checks: Checks) -> list[Text]:
+def explain_checks(status: Status) -> list[Text]:
     """A line for each thing that was looked at; yellow where the promise may not hold."""
+    checks = status.checks
     canary, tails = checks.canary, checks.tails
     if canary is None:
-        drift = Text("drift: no canary yet")
+        drift = Text("drift: no canary yet" if status.spending.promises else "drift: no canaries under this rule")
     else:
         bound = f"{canary.difference_bpb:+.6f} bpb, and may be off by {canary.bound_bpb:.6f}"
         drift = Text(f"drift: the last canary is off by {bound}", style="yellow" if canary.off else "")

@@ -215,7 +215,7 @@ def test_a_rule_that_promises_nothing_is_not_dressed_up(client: redis.Redis) -> 
     text = shown(status)
     assert "keep-if-lower promises nothing" in text and "verified," not in text.replace("unverified,", "")
     assert "claimed by its 1 selecting run; it has no fresh one" in text
-    assert "unknown: no program was run twice" in text
+    assert "unknown: no program was run twice" in text and "no canaries under this rule" in text
 
 
 def test_a_campaign_of_which_nothing_is_known_yet_has_a_status(client: redis.Redis) -> None:
