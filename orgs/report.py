@@ -8,12 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ledger import Running
 from ledger.noise import Noise, Reproduction
 from orgs.figures import Figure
 from orgs.headline import Headline, explain_headline
 from orgs.simulate import Summary
-from orgs.status import Claimed, Spending, Status, counts_line
+from orgs.status import Claimed, OnDevice, Spending, Status, counts_line
 from records import Audit, Experiment, State
 
 STYLE = {
@@ -147,7 +146,7 @@ def show_status(status: Status) -> Table:
         ("campaign", Text(f"{status.campaign} · org {status.org} · {end}")),
         ("champion", explain_claim(status.champion, status.start) if status.champion else Text("not measured yet")),
         ("start", explain_claim(status.start) if status.start else Text("not measured yet")),
-        *(("now", Text(explain_running(running))) for running in status.running),
+        *(("now", explain_running(running)) for running in status.running),
         (
             "states",
             Text(" · ".join(f"{count} {state}" for state, count in status.states.items()) or "no experiment yet"),
@@ -176,11 +175,11 @@ def explain_claim(claimed: Claimed, start: Claimed | None = None) -> Text:
     return line
 
 
-def explain_running(running: Running) -> str:
+def explain_running(running: OnDevice) -> Text:
     """What is on a device."""
     progress = running.progress
     told = "" if progress is None else f", {progress.elapsed_s:.0f} s, step {progress.step}, loss {progress.loss:.3f}"
-    return f"#{running.experiment} on {running.device}: {running.phase}{told}"
+    return plain(f"#{running.experiment} {running.title} on {running.device}: {running.phase}{told}")
 
 
 def explain_spending(spending: Spending) -> Text:

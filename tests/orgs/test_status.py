@@ -195,7 +195,9 @@ def test_json_has_all_of_it(night: Played) -> None:
     night.org.running("next\n", NEXT)
     plain = json.loads(json.dumps(night.status().plain()))
     assert plain["champion"]["bpb"] == fmean(LATER) and plain["checks"]["tails"]["runs"] == 10
-    assert plain["running"][0]["device"] == "cpu" and plain["results"]["crashed"] == 1
+    assert plain["running"][0]["device"] == "cpu" and plain["running"][0]["title"] == "an idea"
+    assert "#15 an idea on cpu: starting" in shown(night.status())
+    assert plain["results"]["crashed"] == 1
     assert plain["headline"] is None and plain["ended"] is None
 
 
