@@ -70,10 +70,8 @@ def left_behind(lab: Path) -> list[str]:
 
 
 def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_nothing_behind(lab: Path) -> None:
-    org = (lab / "orgs" / "tiny.toml").read_text()
-    (lab / "orgs" / "measured.toml").write_text(org.replace("[headline]\nruns = 0", "[headline]\nruns = 1"))
     before = git(lab, "status", "--porcelain"), git(lab, "rev-parse", "HEAD"), (lab / ".git" / "index").read_bytes()
-    launched = run(lab, "launch", "orgs/measured.toml")
+    launched = run(lab, "launch", "orgs/tiny.toml")
     assert launched.returncode == 0, launched.stdout + launched.stderr
     assert "2 experiments judged" in launched.stdout
 
@@ -130,34 +128,17 @@ def test_no_org_goes_on_from_an_import(lab: Path) -> None:
 
 
 def its_headline(lab: Path, said: str, merged: list[dict[str, Any]], judged: int) -> None:
-    """A launch ends with champion against start, by runs that are kept, and that `report --test` adds to."""
+    """The last line counts; `report --test` measures what a launch without a headline has not. tests/orgs/test_truth.py has one with it."""
     assert f"{len(merged)} merged, unverified, 0 within noise" in said
+    assert touches_of_the_test_split(lab) == []
+    headline = run(lab, "report", "--test", "--runs", "1", "--stolen-cpu", "1")
     told = "on the sealed test split" if merged else "nothing merged: the champion is the start"
-    assert told in said
+    assert headline.returncode == 0 and told in headline.stdout, headline.stdout + headline.stderr
     assert len(touches_of_the_test_split(lab)) == (2 if merged else 0)
-    again = run(lab, "report", "--test", "--runs", "2")
-    assert again.returncode == 0 and told in again.stdout, again.stdout + again.stderr
-    assert len(touches_of_the_test_split(lab)) == (4 if merged else 0)
-
     status = json.loads(run(lab, "status", "--json").stdout)
     assert status["results"]["verified"] == len(merged) and status["spending"]["promises"] is False
     assert sum(status["results"][end] for end in ("verified", "within_noise", "worse", "invalid")) == judged
-    assert run(lab, "ledger", "export", "night.jsonl").returncode == 0
-    lines = [json.loads(line) for line in (lab / "night.jsonl").read_text().splitlines()]
-    kept = [line["measurement"] for line in lines if "program" in line]
-    if not merged:
-        assert status["headline"] is None and kept == []
-        return
-    headline = status["headline"]
-    assert (headline["base"], headline["commit"]) == (status["start"]["commit"], merged[-1]["commit"])
-    assert (
-        headline["interval_by"] == "Welch" and headline["low_bpb"] < headline["difference_bpb"] < headline["high_bpb"]
-    )
-    assert sorted(m["val_bpb"] for m in kept) == sorted(headline["start_bpb"] + headline["champion_bpb"])
-    assert {(m["split"], m["audit"]["level"], m["status"]) for m in kept} == {("test", "full", "ok")}
-    assert len({m["seed"] for m in kept}) == 4
-    shown = run(lab, "status").stdout
-    assert "keep-if-lower promises nothing" in shown and f"{headline['difference_bpb']:+.6f} bpb (95 %" in shown
+    assert (status["headline"] is not None) is bool(merged)
 
 
 def the_morning_after(lab: Path, id: int) -> None:
