@@ -208,8 +208,10 @@ def launch(lab: Path, name: str) -> None:
 
 
 def read_night(lab: Path) -> list[Experiment]:
+    """All experiments. The runs of a headline, which follow them in the file, are none."""
     cli(lab, "ledger", "export", "night.jsonl")
-    return [Experiment.model_validate_json(line) for line in (lab / "night.jsonl").read_text().splitlines()]
+    rows = map(json.loads, (lab / "night.jsonl").read_text().splitlines())
+    return [Experiment.model_validate(row) for row in rows if "state" in row]
 
 
 def verify(lab: Path) -> dict[str, str]:

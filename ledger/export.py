@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from records import BadInput, Claim, Experiment, State
+from records import BadInput, Claim, Experiment, HeadlineRun, State
 
 HEADER = "\t".join(Claim.model_fields)
 """The original's five columns."""
@@ -48,9 +48,9 @@ def line(experiment: Experiment) -> str:
     )
 
 
-def json_lines(experiments: Sequence[Experiment]) -> str:
-    """A line for each experiment, with everything that the ledger has of it."""
-    return "".join(f"{experiment.model_dump_json()}\n" for experiment in experiments)
+def json_lines(records: Sequence[Experiment | HeadlineRun]) -> str:
+    """A line for each, with everything that the ledger has of it."""
+    return "".join(f"{record.model_dump_json()}\n" for record in records)
 
 
 COLUMNS = {
@@ -94,13 +94,19 @@ FORMATS: dict[str, Callable[[Sequence[Experiment]], str | bytes]] = {
 }
 
 
-def write_experiments(path: Path, experiments: Sequence[Experiment], format: Format | None = None) -> None:
+def write_experiments(
+    path: Path,
+    experiments: Sequence[Experiment],
+    format: Format | None = None,
+    headline: Sequence[HeadlineRun] = (),
+) -> None:
     """Write the file in one step: a reader sees the old one or the new one.
 
     Args:
         path: the file.
         experiments: its rows, in this order.
         format: by default what the ending says.
+        headline: runs that are no experiments; JSON lines have them after all that are.
 
     Raises:
         BadInput: the ending says no format.
@@ -109,7 +115,7 @@ def write_experiments(path: Path, experiments: Sequence[Experiment], format: For
     if name not in FORMATS:
         endings = ", ".join(f".{known}" for known in FORMATS)
         raise BadInput(f"{path}: the ending says in which format ({endings}), or else --format does")
-    content = FORMATS[name](experiments)
+    content = json_lines([*experiments, *headline]) if name == Format.JSONL else FORMATS[name](experiments)
     write_whole(path, content.encode() if isinstance(content, str) else content)
 
 

@@ -484,10 +484,11 @@ def export(
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Write a campaign to a file: the original's five columns (.tsv), everything (.jsonl), or a flat table (.parquet)."""
+    """Write a campaign to a file: the original's five columns (.tsv), everything, the headline's runs last (.jsonl), or a flat
+    table (.parquet)."""
     with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        experiments = ledger.experiments()
-    write_experiments(path, experiments, format)
+        experiments, headline = ledger.experiments(), ledger.headline_runs()
+    write_experiments(path, experiments, format, headline)
     out.print(Text(f"wrote {path}"))
 
 

@@ -8,12 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ledger import Running
 from ledger.noise import Noise, Reproduction
 from orgs.figures import Figure
 from orgs.headline import Headline, explain_headline
 from orgs.simulate import Summary
-from orgs.status import Checks, Claimed, Spending, Status, counts_line
+from orgs.status import Claimed, OnDevice, Spending, Status, counts_line
 from records import Audit, Experiment, State
 
 STYLE = {
@@ -147,14 +146,14 @@ def show_status(status: Status) -> Table:
         ("campaign", Text(f"{status.campaign} · org {status.org} · {end}")),
         ("champion", explain_claim(status.champion, status.start) if status.champion else Text("not measured yet")),
         ("start", explain_claim(status.start) if status.start else Text("not measured yet")),
-        *(("now", Text(explain_running(running))) for running in status.running),
+        *(("now", explain_running(running)) for running in status.running),
         (
             "states",
             Text(" · ".join(f"{count} {state}" for state, count in status.states.items()) or "no experiment yet"),
         ),
         ("budget", explain_spending(status.spending)),
         ("noise", explain_noise(status)),
-        *(("checks" if i == 0 else "", line) for i, line in enumerate(explain_checks(status.checks))),
+        *(("checks" if i == 0 else "", line) for i, line in enumerate(explain_checks(status))),
         ("headline", Text("none yet" if status.headline is None else explain_headline(status.headline))),
         ("results", Text(counts_line(status.results, promised=status.spending.promises), style="bold")),
     ]
@@ -176,11 +175,11 @@ def explain_claim(claimed: Claimed, start: Claimed | None = None) -> Text:
     return line
 
 
-def explain_running(running: Running) -> str:
+def explain_running(running: OnDevice) -> Text:
     """What is on a device."""
     progress = running.progress
     told = "" if progress is None else f", {progress.elapsed_s:.0f} s, step {progress.step}, loss {progress.loss:.3f}"
-    return f"#{running.experiment} on {running.device}: {running.phase}{told}"
+    return plain(f"#{running.experiment} {running.title} on {running.device}: {running.phase}{told}")
 
 
 def explain_spending(spending: Spending) -> Text:
@@ -207,11 +206,12 @@ def explain_noise(status: Status) -> Text:
     )
 
 
-def explain_checks(checks: Checks) -> list[Text]:
+def explain_checks(status: Status) -> list[Text]:
     """A line for each thing that was looked at; yellow where the promise may not hold."""
+    checks = status.checks
     canary, tails = checks.canary, checks.tails
     if canary is None:
-        drift = Text("drift: no canary yet")
+        drift = Text("drift: no canary yet" if status.spending.promises else "drift: no canaries under this rule")
     else:
         bound = f"{canary.difference_bpb:+.6f} bpb, and may be off by {canary.bound_bpb:.6f}"
         drift = Text(f"drift: the last canary is off by {bound}", style="yellow" if canary.off else "")

@@ -16,7 +16,7 @@ from ledger.standing import Court, Standing
 from ledger.verdict import Need, distance, estimate, scores_of
 from orgs.figures import Figure, figure_of
 from orgs.headline import Headline, summarise_headline
-from records import Campaign, Event, Experiment, Measurement, Policy, State
+from records import Campaign, Event, Experiment, Measurement, Policy, Progress, State
 
 Complaint = Callable[[Measurement], str | None]
 
@@ -40,6 +40,19 @@ class Claimed:
     runs: int
     fresh: bool
     """False: it has no run but those that selected it."""
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """What is being measured at this moment, as far as its runner tells."""
+
+    experiment: int
+    title: str
+    device: str
+    phase: str
+    progress: Progress | None
+    since: str
+    """UTC, ISO 8601."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,7 @@ class Status:
     """Why; None while it is open."""
     champion: Claimed | None
     start: Claimed | None
-    running: list[Running]
+    running: list[OnDevice]
     states: dict[str, int]
     """How many experiments, repeats included, stand in each state."""
     spending: Spending
@@ -157,10 +170,8 @@ class Status:
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         values = asdict(self)
-        values["running"] = [
-            running._asdict() | {"progress": running.progress and running.progress.model_dump()}
-            for running in self.running
-        ]
+        for one in values["running"]:
+            one["progress"] = one["progress"] and one["progress"].model_dump()
         values["headline"] = self.headline and self.headline._asdict()
         return values
 
@@ -185,7 +196,7 @@ def read_status(ledger: Ledger, complaint: Complaint) -> Status:
         ended=ledger.stop_reason(),
         champion=None if champion is None else claim(champion, experiments, complaint, noise),
         start=None if start is None else claim(start, experiments, complaint, noise),
-        running=ledger.running(),
+        running=[on_device(running, experiments) for running in ledger.running()],
         states={state.value: count for state, count in ledger.counts().items()},
         spending=spend(campaign.policy, ledger.spent().verdicts),
         noise=None if standing is None or noise is None else explain_noise(campaign, standing, noise, experiments),
@@ -195,6 +206,12 @@ def read_status(ledger: Ledger, complaint: Complaint) -> Status:
         else None,
         results=count_results(experiments),
     )
+
+
+def on_device(running: Running, experiments: Sequence[Experiment]) -> OnDevice:
+    """What is on a device, by its title."""
+    title = next((e.hypothesis.title for e in experiments if e.id == running.experiment), "")
+    return OnDevice(running.experiment, title, running.device, running.phase, running.progress, running.since)
 
 
 def history(ledger: Ledger) -> Iterator[Event]:

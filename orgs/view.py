@@ -69,7 +69,7 @@ class View(Protocol):
 class Lines:
     """For logs and pipes: one line per event that a person wants to read."""
 
-    SHOWN = frozenset({State.RUNNING, *(state for state in State if state.final)})
+    SHOWN = frozenset({State.RUNNING, State.CONFIRMING, *(state for state in State if state.final)})
 
     def __init__(self, console: Console):
         self.console = console

@@ -22,7 +22,7 @@ from agents.minds.task import CodeTask, PlanTask, ReviewTask
 from agents.settings import PlannerSettings, Profile
 from agents.syntax import BadCandidate
 from agents.three_way import carry
-from records import BadInput, Experiment, Hypothesis, Record, Review
+from records import BadInput, Experiment, HeadlineRun, Hypothesis, Record, Review
 
 LANES = ("improve", "simplify")
 """What minds decide; all else in a recorded night is made anew by the campaign that replays it."""
@@ -45,7 +45,7 @@ class Numbered(NamedTuple):
 
     at: str
     """`file:line`."""
-    row: Decision | Experiment
+    row: Decision | Experiment | HeadlineRun
 
 
 class Script:
@@ -127,12 +127,13 @@ def key_of(hypothesis: Hypothesis) -> str:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_row(at: str, line: str) -> Decision | Experiment:
-    """One line, of either form. Raises BadInput."""
+def read_row(at: str, line: str) -> Decision | Experiment | HeadlineRun:
+    """One line, of any form. Raises BadInput."""
     try:
         value = json.loads(line)
-        recorded = isinstance(value, dict) and "state" in value
-        return Experiment.model_validate(value) if recorded else Decision.model_validate(value)
+        keys = value if isinstance(value, dict) else {}
+        form = Experiment if "state" in keys else HeadlineRun if "program" in keys else Decision
+        return form.model_validate(value)
     except json.JSONDecodeError as error:
         raise BadInput(f"{at}: not JSON: {error.msg} at column {error.colno}") from None
     except ValidationError as error:
@@ -154,7 +155,7 @@ def landed(rows: Sequence[Experiment]) -> dict[str, str]:
     return programs
 
 
-def decision_of(at: str, row: Decision | Experiment, programs: dict[str, str]) -> Decision | None:
+def decision_of(at: str, row: Decision | Experiment | HeadlineRun, programs: dict[str, str]) -> Decision | None:
     """The decision that a line records; None for one that no mind took, or that never came to a program.
 
     Raises:
@@ -162,7 +163,7 @@ def decision_of(at: str, row: Decision | Experiment, programs: dict[str, str]) -
     """
     if isinstance(row, Decision):
         return row
-    if row.lane not in LANES or row.candidate is None:
+    if isinstance(row, HeadlineRun) or row.lane not in LANES or row.candidate is None:
         return None
     base = programs.get(row.candidate.parent)
     if base is None:

@@ -19,6 +19,7 @@ from tests.orgs.lab import ROOT, command, environment, make_lab, run
         ["launch"],
         ["resume"],
         ["report"],
+        ["status"],
         ["simulate"],
         ["ledger"],
         ["ledger", "list"],

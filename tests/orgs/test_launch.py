@@ -113,7 +113,7 @@ def test_a_campaign_measures_judges_and_merges_on_its_own_branch_and_leaves_noth
     assert {row["id"] for row in best} == {row["id"] for row in listed if row["state"] == "merged"}
     assert [row["val_bpb"] for row in best] == sorted(row["val_bpb"] for row in best)
     assert run(lab, "report").returncode == 0 and (lab / "progress.png").stat().st_size > 5000
-    assert touches_of_the_test_split(lab) == []
+    its_headline(lab, launched.stdout, merged, len(judged))
     the_morning_after(lab, baseline["id"])
     the_loss_of_redis(lab, merged)
 
@@ -125,6 +125,20 @@ def test_no_org_goes_on_from_an_import(lab: Path) -> None:
     assert resumed.returncode == 2 and "was imported from a results.tsv, to look at" in resumed.stderr
     listed = run(lab, "ledger", "list", "-c", "import-theirs", "--json")
     assert {row["state"] for row in json.loads(listed.stdout)} == {"imported"}
+
+
+def its_headline(lab: Path, said: str, merged: list[dict[str, Any]], judged: int) -> None:
+    """The last line counts; `report --test` measures what a launch without a headline has not. tests/orgs/test_truth.py has one with it."""
+    assert f"{len(merged)} merged, unverified, 0 within noise" in said
+    assert touches_of_the_test_split(lab) == []
+    headline = run(lab, "report", "--test", "--runs", "1", "--stolen-cpu", "1")
+    told = "on the sealed test split" if merged else "nothing merged: the champion is the start"
+    assert headline.returncode == 0 and told in headline.stdout, headline.stdout + headline.stderr
+    assert len(touches_of_the_test_split(lab)) == (2 if merged else 0)
+    status = json.loads(run(lab, "status", "--json").stdout)
+    assert status["results"]["verified"] == len(merged) and status["spending"]["promises"] is False
+    assert sum(status["results"][end] for end in ("verified", "within_noise", "worse", "invalid")) == judged
+    assert (status["headline"] is not None) is bool(merged)
 
 
 def the_morning_after(lab: Path, id: int) -> None:
@@ -148,10 +162,6 @@ def the_morning_after(lab: Path, id: int) -> None:
     assert [m["seed"] for m in result["runs"]] == [receipt["seed"]] * 2 and result["changed"] == []
     assert {m["hashes"]["source"] for m in result["runs"]} == {receipt["hashes"]["source"]}
 
-    assert touches_of_the_test_split(lab) == []
-    headline = run(lab, "report", "--test", "--runs", "1", "--stolen-cpu", "1")
-    assert headline.returncode == 0 and "sealed test split" in headline.stdout, headline.stderr
-    assert len(touches_of_the_test_split(lab)) == 2
     checked = run(lab, "ledger", "verify")
     assert checked.returncode == 0 and "✓ history" in checked.stdout, checked.stdout + checked.stderr
     with open_redis(lab / ".autoresearch") as server:

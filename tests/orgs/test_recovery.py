@@ -85,6 +85,16 @@ def test_show_says_why_in_words(night: Path) -> None:
     assert data(night, "show", "5")["why"] == "the reviewer refused it (seed_only): only a seed differs"
 
 
+def test_status_is_of_the_newest_campaign_and_counts_good_receipts_alone(lab: Path) -> None:
+    status = json.loads(run(lab, "status", "--json").stdout)
+    assert (status["campaign"], status["results"]["verified"], status["results"]["worse"]) == ("night", 2, 1)
+    assert (status["champion"]["experiment"], status["champion"]["bpb"], status["champion"]["fresh"]) == (4, 0.8, False)
+    unknown = run(lab, "status", "-c", "nope")
+    assert unknown.returncode == 2 and "no campaign nope" in unknown.stderr
+    (lab / ".autoresearch" / "receipt.key").unlink()
+    assert run(lab, "status").returncode == 3
+
+
 def test_after_the_loss_of_redis_the_branch_is_enough(lab: Path) -> None:
     merged = data(lab, "list", "--state", "merged")
     assert "night exists already" in said(lab, "rebuild", "-c", "night", code=2)
@@ -140,6 +150,8 @@ def test_an_import_is_looked_at_beside_the_lab_s_own_campaigns(lab: Path) -> Non
     assert "(1.1900)" in said(lab, "list", *theirs)
     assert "says a results.tsv (keep); unsigned, and never measured here" in said(lab, "show", "2", *theirs)
     assert "4 imported rows of claims" in said(lab, "verify", *theirs)
+    looked_at = run(lab, "status", *theirs)
+    assert looked_at.returncode == 0 and "4 imported" in looked_at.stdout, looked_at.stderr
     said(lab, "export", "back.tsv", *theirs)
     assert (lab / "back.tsv").read_text() == RESULTS
     assert "exists already" in said(lab, "import", "theirs.tsv", code=2)

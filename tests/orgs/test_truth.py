@@ -3,6 +3,7 @@
 benchmarks/campaigns.py has the same at length, with figures.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from agents.knobs import resolve, set_knobs
+from agents.minds.script import Script
 from benchmarks.campaigns import (
     claim,
     count,
@@ -29,9 +31,11 @@ from benchmarks.campaigns import (
 )
 from benchmarks.equivalents import remarked, variants
 from data.profiles import PROFILES
+from ledger import Ledger
+from ledger.server import open_redis
 from records import Experiment, State, Verdict
 from tests.components import require
-from tests.orgs.lab import make_lab
+from tests.orgs.lab import make_lab, run
 from tests.orgs.rows import experiment, measurement
 
 pytestmark = pytest.mark.timeout(1200)
@@ -52,7 +56,7 @@ engine = "runc"
 device = "cpu"
 stolen_cpu = 1.0
 [headline]
-runs = 0
+runs = 1
 [merge]
 rule = "two-run-min"
 alpha = 0.002
@@ -136,12 +140,43 @@ def test_of_four_programs_the_one_that_is_better_merges_after_two_runs(lab: Path
     assert won.verdict.champion_bpb is not None and won.verdict.threshold_bpb is not None
     assert max(scores(won)) <= won.verdict.champion_bpb - won.verdict.threshold_bpb
     assert landed(lab, won.campaign) == [better]
+    its_headline(lab, won)
 
     night = read_night(lab)
     figures = count(night)
     assert (figures["judged"], figures["ended"]) == (len(judged(night)), dict(Counter(e.state for e in ideas.values())))
     assert figures["second runs"] == sum(len(scores(e)) > 1 for e in ideas.values()) >= 1
     assert [(merge["id"], merge["verdict"]) for merge in merges(night)] == [(won.id, 3)]
+
+
+def its_headline(lab: Path, won: Experiment) -> None:
+    """The launch ended with champion against start, on the test split: signed runs that are kept, exported and verified."""
+    status = json.loads(run(lab, "status", "--json").stdout)
+    headline, champion, start = status["headline"], status["champion"], status["start"]
+    assert status["ended"] == "3 experiments judged" and status["results"]["verified"] == 1
+    assert (headline["base"], headline["commit"]) == (start["commit"], champion["commit"]) and champion[
+        "commit"
+    ] == won.commit
+    assert (
+        headline["interval_by"] == "noise" and headline["low_bpb"] < headline["difference_bpb"] < headline["high_bpb"]
+    )
+    assert headline["difference_bpb"] < 0, "it is better on text that no decision has seen"
+    assert champion["bpb"] < start["bpb"] and start["runs"] >= 4
+    assert status["spending"]["judged"] == 3 and status["spending"]["alpha_left"] == pytest.approx(0.0)
+    assert status["noise"]["start_runs"] == start["runs"] and status["noise"]["freedom"] >= 3
+
+    assert run(lab, "ledger", "export", "night.jsonl").returncode == 0
+    lines = [json.loads(line) for line in (lab / "night.jsonl").read_text().splitlines()]
+    kept = [line["measurement"] for line in lines if "program" in line]
+    assert [m["val_bpb"] for m in kept] == headline["start_bpb"] + headline["champion_bpb"]
+    assert {(m["split"], m["audit"]["level"], m["status"]) for m in kept} == {("test", "full", "ok")}
+    assert len({m["seed"] for m in kept}) == 2
+    with open_redis(lab / ".autoresearch") as server:
+        events = Ledger(server.client, won.campaign).events()
+    assert [event.detail[-9:] for event in events if event.kind == "test split"] == ["by launch"] * 2
+    assert len(Script.load(lab / "night.jsonl").decisions) == 3, "runs of a headline are no ideas to replay"
+    shown = run(lab, "status").stdout
+    assert f"{headline['difference_bpb']:+.6f} bpb (95 %" in shown and "1 verified" in shown
 
 
 # ---- the figures -----------------------------------------------------------------------------------------------------
