@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,6 @@ from tests.sandbox.traces import traces
 
 DEADLY = {name for name, (_, controls) in ATTACKS.items() if set(controls) & {"MEMORY", "PIDS"}}
 """May bring down the container that they run in, so each has one of its own."""
-AT_ONCE = 4
-"""Containers, as in the self-check: a launch is waited for most of the time."""
-Findings = dict[str, Finding]
 
 
 @pytest.fixture(scope="module")
@@ -34,47 +30,23 @@ def bench(engine: Engine, state_dir: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield pool
-        pool.shutdown(cancel_futures=True)
-
-
-@pytest.fixture(scope="module")
-def under_all_controls(bench: Bench, pool: ThreadPoolExecutor) -> Findings:
+def under_all_controls(bench: Bench) -> dict[str, Finding]:
     """What all attacks came to, one after the other in one container, and the deadly ones each in its own."""
-    launches = [pool.submit(bench.launch, "all", [name for name in ATTACKS if name not in DEADLY])]
-    launches += [pool.submit(bench.launch, f"all_{name}", [name], may_die=True) for name in DEADLY]
-    return {name: finding for launch in launches for name, finding in launch.result().items()}
-
-
-@pytest.fixture(scope="module")
-def without_what_stops_them(
-    request: pytest.FixtureRequest, bench: Bench, pool: ThreadPoolExecutor, under_all_controls: Findings
-) -> Iterator[dict[str, Future[Findings]]]:
-    """Of the attacks that are tested in this run, as they come in."""
-    chosen = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
-    launches = {}
-    for name, (_, controls) in ATTACKS.items():
-        if name in chosen:
-            without = [Control[control] for control in controls]
-            launches[name] = pool.submit(bench.launch, f"without_{name}", [name], without=without)
-    yield launches
-    for launch in launches.values():
-        launch.cancel()
-    wait(launches.values())  # before the bench is cleared away
+    found = bench.launch("all", [name for name in ATTACKS if name not in DEADLY])
+    for name in DEADLY:
+        found |= bench.launch(f"all_{name}", [name], may_die=True)
+    return found
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_achieves_nothing(under_all_controls: Findings, name: str) -> None:
+def test_an_attack_achieves_nothing(under_all_controls: dict[str, Finding], name: str) -> None:
     assert under_all_controls[name] == NOTHING
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_without_what_stops_it_the_attack_succeeds(
-    without_what_stops_them: dict[str, Future[Findings]], name: str
-) -> None:
-    found = without_what_stops_them[name].result()[name]
+def test_without_what_stops_it_the_attack_succeeds(bench: Bench, name: str) -> None:
+    without = [Control[control] for control in ATTACKS[name][1]]
+    found = bench.launch(f"without_{name}", [name], without=without)[name]
     assert (bool(found.seen), found.error) == (True, None)
 
 
