@@ -110,15 +110,14 @@ class Court:
         newest = max(ever, key=lambda m: m.started_at, default=None)
         like = like or newest
         selecting, fresh = mine.split(like)
-        looks = {m.run_id for repeat in mine.repeats if repeat.is_canary for m in repeat.runs}
         merged = [one.champion.row.verdict for one in history.values()]
         return Standing(
             policy=self.policy,
             champion=champion,
             selecting=selecting,
             fresh=fresh,
-            canaries=len(list(takewhile(lambda m: m.run_id in looks, reversed(fresh)))),
-            others=[one.split(like)[1] for one in history.values() if one is not mine],
+            canaries=mine.last_canaries(fresh),
+            others=[one.settled(like) for one in history.values() if one is not mine],
             open_repeats=sum(not repeat.row.state.final for repeat in mine.repeats),
             newest=newest,
             asked=len(mine.repeats),
@@ -172,6 +171,17 @@ class History:
         runs = [*self.champion.runs, *(m for repeat in self.repeats for m in repeat.runs)]
         compared = [m for m in runs if like is None or comparable(m, like)]
         return [m for m in compared if m.run_id in selected], [m for m in compared if m.run_id not in selected]
+
+    def last_canaries(self, fresh: Sequence[Measurement]) -> int:
+        """How many of these, the newest, are canaries."""
+        looks = {m.run_id for repeat in self.repeats if repeat.is_canary for m in repeat.runs}
+        return len(list(takewhile(lambda m: m.run_id in looks, reversed(fresh))))
+
+    def settled(self, like: Measurement | None) -> list[Measurement]:
+        """Of a former champion, its fresh runs without the last two canaries: if these unseated it, how far they are off says
+        nothing of the noise. They are left out whatever they said, or the noise would seem smaller than it is."""
+        _, fresh = self.split(like)
+        return fresh[: len(fresh) - min(2, self.last_canaries(fresh))]
 
 
 def selecting_runs(champion: Experiment) -> set[str]:

@@ -25,7 +25,7 @@ from ledger.server import SOCKET, start
 from ledger.standing import Court, Standing
 from ledger.users import Users, login
 from ledger.verdict import Missing, Need
-from records import Measurement, State
+from records import Measurement, Policy, State
 from tests.ledger.repository import START, Repository
 from tests.ledger.samples import KEEP_IF_LOWER, campaign
 from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, POLICIES, SEATS, Night, Objects, QuickChampion
@@ -50,7 +50,7 @@ class Site:
         self.objects = Objects(self.repository.root)
         self.schedules = 0
 
-    def night(self, luck: bytes, budget: int = BUDGET) -> Night:
+    def night(self, luck: bytes, budget: int = BUDGET, policy: Policy = KEEP_IF_LOWER) -> Night:
         """A campaign of its own, whose start is measured."""
         self.client.flushall()
         if self.schedules % 50 == 0:
@@ -59,7 +59,7 @@ class Site:
         name = f"night-{self.schedules}"
         champion = QuickChampion(self.repository.root, name, self.objects)
         base = champion.start(START)
-        Ledger(self.client, name).create(campaign(name, base, POLICIES[luck[2] % len(POLICIES)]))
+        Ledger(self.client, name).create(campaign(name, base, policy))
         return Night(self.client, champion, name, luck, budget)
 
     def kill_server(self) -> None:
@@ -83,7 +83,7 @@ class Schedule(RuleBasedStateMachine):
     def begin(self, luck: bytes) -> None:
         self.fragile = luck[0] >= 256 - self.kills_per_256
         self.hand_commits = 0
-        self.night = self.site.night(luck)
+        self.night = self.site.night(luck, policy=POLICIES[luck[2] % len(POLICIES)])
         self.night.begin()
         self.night.go_round()
         if self.night.policy != KEEP_IF_LOWER:  # what needs second runs comes to pass later in the night
@@ -302,9 +302,9 @@ def a_branch_that_is_set_without_a_look_at_it(monkeypatch: pytest.MonkeyPatch) -
 def a_server_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     night = Site.night
 
-    def forgetful(site: Site, luck: bytes) -> Night:
+    def forgetful(site: Site, luck: bytes, *, policy: Policy) -> Night:
         site.client.config_set("appendonly", "no")
-        return night(site, luck)
+        return night(site, luck, policy=policy)
 
     monkeypatch.setattr(Site, "night", forgetful)
     monkeypatch.setattr(Schedule, "kills_per_256", 256)

@@ -221,7 +221,9 @@ def test_a_machine_that_is_off_twice_has_everything_measured_anew(begin: Begin) 
     night.ledger.review(good, APPROVED, {})
     row = run_next(night, 0.9)
     assert (row.id, row.state) == (good, State.CONFIRMING), "one run, though it was run before"
-    assert verdict_of(night, good).candidate_runs == [row.measurements[-1].run_id]
+    verdict = verdict_of(night, good)
+    assert verdict.candidate_runs == [row.measurements[-1].run_id]
+    assert verdict.sigma_bpb is not None and verdict.sigma_bpb < 0.01, "the drift is no noise"
     assert complaints(night) == []
 
 
