@@ -226,9 +226,9 @@ def history(ledger: Ledger) -> Iterator[Event]:
 
 
 def start_of(campaign: Campaign, experiments: Sequence[Experiment]) -> Experiment | None:
-    """The row of the commit that the campaign began with, once it is measured."""
+    """The row of the commit that the campaign began with, once it is measured; after a drift, the one of since."""
     baselines = [e for e in experiments if e.lane == "baseline" and e.state == State.MERGED]
-    return next((e for e in baselines if e.commit == campaign.base), None)
+    return next((e for e in reversed(baselines) if e.commit == campaign.base), None)
 
 
 def claim(

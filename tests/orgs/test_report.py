@@ -11,7 +11,7 @@ from rich.console import Console
 from orgs.figures import figures_of
 from orgs.plot import plot, points_of, vertical_range
 from orgs.report import explain_state, tabulate
-from orgs.view import Snapshot, champion_line
+from orgs.view import Snapshot, champion_line, draw
 from records import Experiment, State
 from tests.ledger.samples import campaign
 from tests.orgs.rows import NIGHT, experiment, measurement
@@ -59,6 +59,18 @@ def test_the_live_view_claims_the_same() -> None:
 
     assert line(NIGHT).startswith("2.4000 bpb  claimed by its selecting runs  -0.1000 since the start  (#3 ")
     assert line(CONFIRMED).startswith("2.4200 bpb  2 fresh runs  -0.0900 since the start  (#3 ")
+
+
+def test_the_live_view_shows_ideas_alone_and_says_what_goes_on_after_them() -> None:
+    terminal = io.StringIO()
+    waits = experiment(9, State.CONFIRMING, 2.2, "the next")
+    panel = draw(
+        Snapshot(campaign("night"), [*CONFIRMED, waits], NIGHT[3], [], 0.0), None, "headline, run 1 of 8", 61.0
+    )
+    Console(file=terminal, width=200).print(panel)
+    text = terminal.getvalue()
+    assert "headline, run 1 of 8" in text and "4 judged, 1 merged" in text and "1:01 here" in text
+    assert "#9 the next (confirming (run 2))" in text and "champion again" not in text
 
 
 def test_one_that_is_run_again_is_shown_with_the_number_of_that_run() -> None:
