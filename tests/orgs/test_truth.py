@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,29 +97,7 @@ def git(lab: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=lab, check=True, capture_output=True, text=True).stdout
 
 
-def test_where_nothing_is_better_nothing_merges_and_a_remark_is_no_experiment(lab: Path) -> None:
-    start = (lab / "train.py").read_text()
-    first, second = (variant.source for variant in islice(variants(start, seed=1), 2))
-    programs = {
-        "remark": remarked(start, "no change"),
-        "first": first,
-        "again": remarked(first, "the first one"),
-        "second": second,
-    }
-    follow_script(lab, [decision(title, source, start) for title, source in programs.items()])
-    ideas = play(lab, experiments=2)
-    assert ideas["remark"].state == State.REFUSED and scores(ideas["remark"]) == []
-    assert ideas["again"].state == State.DUPLICATE and scores(ideas["again"]) == []
-    assert ideas["again"].note == f"same program as #{ideas['first'].id}"
-    for title in ("first", "second"):
-        verdict = ideas[title].verdict
-        assert ideas[title].state in NO_GAIN and verdict is not None
-        assert verdict.freedom == 3 and verdict.sigma_bpb is not None and verdict.sigma_bpb > 0
-        assert verdict.p1 == pytest.approx(0.002 / 2)
-    assert landed(lab, ideas["first"].campaign) == []
-
-
-def test_of_four_programs_the_one_that_is_better_merges_after_two_runs(lab: Path) -> None:
+def test_of_a_script_the_one_program_that_is_better_merges_after_two_runs(lab: Path) -> None:
     better, profile = (lab / "train.py").read_text(), PROFILES["cpu"]
     rates = {name: value for name, value in resolve(better, profile).items() if name in RATES}
     start = set_knobs(better, {name: value / 1000 for name, value in rates.items()}, profile)
@@ -129,10 +106,17 @@ def test_of_four_programs_the_one_that_is_better_merges_after_two_runs(lab: Path
     worse = start.replace("self.unembedding.weight.normal_(std=0.001)", "self.unembedding.weight.normal_(std=1.0)")
     assert worse != start
     same = next(variants(start, seed=2)).source
-    programs = {"same": same, "worse": worse, "better": better}
+    again, remark = remarked(same, "the first one"), remarked(start, "no change")
+    programs = {"remark": remark, "same": same, "again": again, "worse": worse, "better": better}
     follow_script(lab, [decision(title, source, start) for title, source in programs.items()])
     ideas = play(lab, experiments=3)
-    assert ideas["same"].state in NO_GAIN
+    assert ideas["remark"].state == State.REFUSED and scores(ideas["remark"]) == []
+    assert ideas["again"].state == State.DUPLICATE and scores(ideas["again"]) == []
+    assert ideas["again"].note == f"same program as #{ideas['same'].id}"
+    verdict = ideas["same"].verdict
+    assert ideas["same"].state in NO_GAIN and verdict is not None
+    assert verdict.freedom == 3 and verdict.sigma_bpb is not None and verdict.sigma_bpb > 0
+    assert verdict.p1 == pytest.approx(0.002 / 3)
     assert ideas["worse"].state == State.DISCARDED and len(scores(ideas["worse"])) == 1
     won = ideas["better"]
     assert won.state == State.MERGED and won.verdict is not None
