@@ -120,7 +120,8 @@ def explain_headline(headline: Headline) -> str:
     runs = f"{champion} and {start} run{'s' if start > 1 else ''}, fresh seeds, sealed test split"
     interval = ""
     if headline.low_bpb is not None and headline.high_bpb is not None:
-        interval = f" (95 %: {headline.low_bpb:+.6f} … {headline.high_bpb:+.6f})"
+        by = " by the noise of validation runs" if headline.interval_by == "noise" else ""
+        interval = f" (95 %{by}: {headline.low_bpb:+.6f} … {headline.high_bpb:+.6f})"
     return f"champion less start {headline.difference_bpb:+.6f} bpb{interval}, by {runs}"
 
 

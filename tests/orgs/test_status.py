@@ -188,7 +188,7 @@ def test_the_headline_is_shown_once_it_is_measured(night: Played) -> None:
     night.ledger.add_headline_run(headline_run("champion", NEXT, "best\n", 0.97))
     status = night.status()
     assert status.headline is not None and status.headline.interval_by == "noise"
-    assert "champion less start -0.030000 bpb (95 %: " in shown(status)
+    assert "champion less start -0.030000 bpb (95 % by the noise of validation runs: " in shown(status)
 
 
 def test_json_has_all_of_it(night: Played) -> None:
