@@ -73,14 +73,13 @@ class StandInEngine:
         return []
 
 
-MERGE = """
-[merge]
-rule = "two-run-min"
+LOWER = 'rule = "keep-if-lower"\n'
+MERGE = """rule = "two-run-min"
 noise_runs = 4
 champion_runs = 2
 canary_every = 2
 """
-"""Of the org file: what needs second runs, repeats and canaries, as few of them as there can be."""
+"""In place of it, in the org file: what needs second runs, repeats and canaries, as few of them as there can be."""
 
 
 def worth(experiment: Experiment, rows: list[Experiment]) -> float:
@@ -431,8 +430,9 @@ def wake(mark: Path, with_signal: int = signal.SIGCONT) -> None:
 
 def make_template(root: Path) -> Path:
     lab = make_lab(root, experiments=EXPERIMENTS)
-    with (lab / "orgs" / "tiny.toml").open("a") as file:
-        file.write(MERGE)
+    org = lab / "orgs" / "tiny.toml"
+    assert LOWER in org.read_text()
+    org.write_text(org.read_text().replace(LOWER, MERGE))
     return lab
 
 

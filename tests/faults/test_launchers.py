@@ -112,10 +112,7 @@ def need_runc() -> None:
 
 @pytest.fixture(scope="session")
 def real_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lab = make_lab(tmp_path_factory.mktemp("real"), experiments=1)
-    with (lab / "orgs" / "tiny.toml").open("a") as file:
-        file.write('[merge]\nrule = "keep-if-lower"\n')  # of real runs as few as there can be
-    return lab
+    return make_lab(tmp_path_factory.mktemp("real"), experiments=1)
 
 
 SANDBOXED = [row.name for row in rows() if row.processes == ["runner (sandbox)"]]
