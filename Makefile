@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo test setup lint clean
 
-demo: ## baseline + 6 sandboxed experiments on this machine, ending in a table, a plot and a branch
+demo: ## runs of the start + 6 sandboxed experiments on this machine, ending in a table, a plot and a branch
 	@./setup.sh demo
 	@$(BIN)/autoresearch-org launch orgs/demo.toml
 	@$(BIN)/autoresearch-org report
