@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import sys
+import sysconfig
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -54,18 +55,16 @@ def build_image(state_dir: Path) -> Image:
 
 
 def describe_host() -> dict[str, object]:
-    """What the image's hash covers."""
-    found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
+    """What the image's hash covers. Not what happens to be on this process' path: Ray puts packages of its own there."""
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *map(str, _torch_folder())}
+    found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions(path=sorted(places))}
     return {"python": sys.version, "distributions": found, "os": platform.freedesktop_os_release()}
 
 
 def _host_mounts() -> list[Mount]:
     """/usr, what is beside it where it is not merged, and all prefixes that hold the interpreter and torch."""
     wanted = [Path("/usr"), *(Path("/") / name for name in MERGED if _is_real_folder(Path("/") / name))]
-    torch = find_spec("torch")
-    python = [Path(sys.base_prefix), Path(sys.prefix), Path(sys.executable).resolve().parents[1]]
-    if torch is not None and torch.origin is not None:
-        python.append(Path(torch.origin).parents[1])
+    python = [Path(sys.base_prefix), Path(sys.prefix), Path(sys.executable).resolve().parents[1], *_torch_folder()]
     for path in python:
         wanted += [path.absolute(), path.resolve()]
     kept: list[Path] = []
@@ -73,6 +72,12 @@ def _host_mounts() -> list[Mount]:
         if path != Path("/") and not any(path == other or other in path.parents for other in kept):
             kept.append(path)
     return [Mount(path, str(path)) for path in kept]
+
+
+def _torch_folder() -> list[Path]:
+    """Where torch and its like are installed, if they are."""
+    torch = find_spec("torch")
+    return [] if torch is None or torch.origin is None else [Path(torch.origin).parents[1]]
 
 
 def _is_real_folder(path: Path) -> bool:

@@ -158,7 +158,7 @@ def its_headline(lab: Path, won: Experiment) -> None:
     with open_redis(lab / ".autoresearch") as server:
         events = Ledger(server.client, won.campaign).events()
     assert [event.detail[-9:] for event in events if event.kind == "test split"] == ["by launch"] * 2
-    assert len(Script.load(lab / "night.jsonl").decisions) == 3, "runs of a headline are no ideas to replay"
+    assert len(Script.load(lab / "night.jsonl").decisions) == 5, "runs of a headline are no ideas to replay"
     shown = run(lab, "status").stdout
     assert f"{headline['difference_bpb']:+.6f} bpb (95 %" in shown and "1 verified" in shown
 
