@@ -32,13 +32,8 @@ def pool(groups: Iterable[Sequence[float]]) -> Noise | None:
     freedom = sum(len(group) - 1 for group in repeated)
     if freedom == 0:
         return None
-    squares = math.fsum((score - centre) ** 2 for group in repeated for centre in (mean(group),) for score in group)
+    squares = math.fsum((score - centre) ** 2 for group in repeated for centre in (fmean(group),) for score in group)
     return Noise(math.sqrt(squares / freedom), freedom)
-
-
-def mean(scores: Sequence[float]) -> float:
-    """Exactly rounded, so in whatever order they come."""
-    return math.fsum(scores) / len(scores)
 
 
 def reproduce(original: float, repeats: Sequence[float], noise: Noise | None) -> Reproduction:

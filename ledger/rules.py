@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
+from statistics import fmean
 from typing import ClassVar, Protocol
 
 from scipy.special import stdtrit
 
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
-from ledger.noise import Noise, mean
+from ledger.noise import Noise
 from records import BadInput
 
 
@@ -122,7 +123,7 @@ class GroupSequential:
         error = spread * math.sqrt(1 / len(champion) + 1 / runs)
         go_on = error * self.keep_on[runs - 1] if runs < self.most_runs else math.inf
         merge = error * upper_quantile(budget.share / (self.most_runs - 1), freedom) if runs > 1 else math.inf
-        effect = to_beat - mean(candidate)
+        effect = to_beat - fmean(candidate)
         return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
 
 
@@ -170,7 +171,7 @@ class EProcess:
             go_on = evident_effect(self.keep_on, variance, freedom, self.tau) * spread
         if runs > 1:
             merge = evident_effect(1 / budget.share, variance, freedom, self.tau) * spread
-        effect = to_beat - mean(candidate)
+        effect = to_beat - fmean(candidate)
         return conclude(self, effect, go_on, merge, champion, candidate, noise, budget, budget.share)
 
 
@@ -191,7 +192,7 @@ class KeepIfLower:
         to_beat, _ = compare(self, champion, candidate)
         above_zero = math.nextafter(0, 1)
         return conclude(
-            self, to_beat - mean(candidate), math.inf, above_zero, champion, candidate, None, budget, p1=0.5
+            self, to_beat - fmean(candidate), math.inf, above_zero, champion, candidate, None, budget, p1=0.5
         )
 
 
@@ -233,7 +234,7 @@ def compare(rule: Rule, champion: Sequence[float], candidate: Sequence[float]) -
         raise BadInput(f"{rule.name} judges by 1 to {rule.most_runs} runs of a candidate, not by {len(candidate)}")
     if not all(map(math.isfinite, (*champion, *candidate))):
         raise BadInput("a score is not a finite number: such a run is invalid, and is not judged")
-    return mean(champion), len(candidate)
+    return fmean(champion), len(candidate)
 
 
 def known(rule: Rule, noise: Noise | None) -> Noise:
@@ -246,7 +247,7 @@ def known(rule: Rule, noise: Noise | None) -> Noise:
 
 def pooled(noise: Noise, candidate: Sequence[float]) -> Noise:
     """The noise and what a candidate's own runs say of it."""
-    centre, freedom = mean(candidate), noise.freedom + len(candidate) - 1
+    centre, freedom = fmean(candidate), noise.freedom + len(candidate) - 1
     squares = noise.freedom * noise.deviation_bpb**2 + math.fsum((score - centre) ** 2 for score in candidate)
     return Noise(math.sqrt(squares / freedom), freedom)
 

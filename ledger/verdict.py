@@ -7,12 +7,13 @@ import ast
 import math
 from collections.abc import Sequence
 from enum import StrEnum
+from statistics import fmean
 from typing import NamedTuple
 
 from scipy.special import stdtrit
 
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
-from ledger.noise import Noise, mean, pool
+from ledger.noise import Noise, pool
 from ledger.rules import Step, explain, make_rule
 from records import Experiment, Measurement, Policy, Verdict
 
@@ -55,12 +56,12 @@ def decide(policy: Policy, evidence: Evidence, judged: int, allowed_bpb: float =
     if allowed_bpb:
         reason = explain(rule, judgement.step, effect, threshold, len(candidate), budget)
         reason += f" ({allowed_bpb:.6f} may be lost, since it is simpler)"
-    difference = mean(champion) - mean(candidate)
+    difference = fmean(champion) - fmean(candidate)
     return judgement.step, Verdict(
         merge=judgement.step is Step.MERGE,
         rule=rule.name,
-        champion_bpb=mean(champion),
-        candidate_bpb=mean(candidate),
+        champion_bpb=fmean(champion),
+        candidate_bpb=fmean(candidate),
         reason=reason,
         within_noise=judgement.step is Step.DISCARD
         and rule.needs_noise
@@ -237,7 +238,7 @@ def distance(before: Sequence[float], score: float, others: Sequence[Sequence[fl
         return None
     quantile = -float(stdtrit(noise.freedom, DRIFT_LEVEL / 2))
     bound = quantile * noise.deviation_bpb * math.sqrt(1 + 1 / len(before))
-    return score - mean(before), bound
+    return score - fmean(before), bound
 
 
 # ---- what a simplification may lose ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 
@@ -16,7 +17,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ledger.noise import mean
 from ledger.rules import RULES
 from orgs.simulate import Night, Simulation
 from orgs.trials import (
@@ -148,7 +148,7 @@ def draw_gains(nights: Mapping[str, Sequence[Night]], simulation: Simulation, wo
         claimed = [night.gain_bpb + night.inflation_bpb for night in made]
         draw_box(axes, place - 0.17, true, COLOURS[rule], filled=True)
         draw_box(axes, place + 0.17, claimed, COLOURS[rule], filled=False)
-        names.append(f"{rule}\n{round(mean(claimed) - mean(true), 5) + 0.0:+.5f}")
+        names.append(f"{rule}\n{round(fmean(claimed) - fmean(true), 5) + 0.0:+.5f}")
     axes.set_xticks(range(len(nights)), names)
     axes.set_xlim(-0.6, len(nights) - 0.4)
     axes.set_ylabel("gain of a night, bits per byte")

@@ -18,7 +18,7 @@ from ledger import Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold, quarantine
 from ledger.noise import Noise
-from ledger.verdict import comparable
+from ledger.verdict import comparable, scores_of
 from orgs.again import CandidateFailed, Conditions
 from records import Campaign, FailureKind, HeadlineRun, HostFault, Measurement
 
@@ -92,10 +92,6 @@ def by_program(runs: Sequence[HeadlineRun], base: str, commit: str) -> dict[Prog
         ]
         for program in PROGRAMS
     }
-
-
-def scores_of(measurements: Sequence[Measurement]) -> list[float]:
-    return [m.val_bpb for m in measurements if m.val_bpb is not None]
 
 
 def half_width(a: Sequence[float], b: Sequence[float], noise: Noise | None) -> tuple[float | None, str]:

@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.error_budget import ErrorBudget, check_alpha
-from ledger.noise import Noise, mean, pool
+from ledger.noise import Noise, pool
 from ledger.rules import RULES, Rule, Step
 from ledger.verdict import Incumbent, Missing, Need, find_missing
 from orgs.effects import draw
@@ -224,7 +225,7 @@ class VirtualCampaign:
         """Measure the start."""
         self.champion.fresh.append(self.gpu.run(0.0))
         self.complete(confirming=False)
-        self.start_bpb = mean(self.champion.fresh)
+        self.start_bpb = fmean(self.champion.fresh)
 
     def try_out(self, true_bpb: float) -> bool:
         """Measure and judge a candidate; whether it is the champion now. Raises NightOver."""
@@ -272,7 +273,7 @@ class VirtualCampaign:
 
 def claim(start_bpb: float, champion: Contender) -> float:
     """What is claimed less what is true: by fresh runs, or by the run that won where a rule makes no others."""
-    return start_bpb - mean(champion.fresh or champion.selecting) + champion.true_bpb
+    return start_bpb - fmean(champion.fresh or champion.selecting) + champion.true_bpb
 
 
 def draw_noise(simulation: Simulation, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -309,10 +310,10 @@ def summarise_nights(rule: str, nights: Sequence[Night]) -> Summary:
 
 
 def average(values: Iterable[float]) -> float:
-    return mean(list(values))
+    return fmean(list(values))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error; no error can be given for a single night, which makes it 0."""
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return mean(values), error
+    return fmean(values), error
