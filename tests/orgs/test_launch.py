@@ -30,15 +30,6 @@ from tests.orgs.lab import command, environment, kill_group, make_lab, run, star
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    require(
-        os.geteuid() == 0 and shutil.which("runc") is not None,
-        "campaigns here run under runc as root: apt-get install runc",
-    )
-    return make_lab(tmp_path)
-
-
 def rows(lab: Path) -> list[dict[str, Any]]:
     listed = run(lab, "ledger", "list", "--json")
     assert listed.returncode == 0, listed.stderr

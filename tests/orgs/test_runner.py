@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ledger import Ledger, Quarantined
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
-from ledger.lease import hold, quarantines
+from ledger.lease import Keeper, hold, quarantines
 from ledger.relay import Relay, relay_lease
 from ledger.server import open_redis
 from ledger.standing import Court
@@ -21,7 +22,7 @@ from orgs.orgfile import EarlyStopping, OrgFile
 from orgs.runner import SCORE_S, Runner, bounded, lift_quarantines
 from records import CurvePoint, FailureKind, Measurement, State
 from sandbox.dataset import Dataset
-from sandbox.device import find_device
+from sandbox.device import Device, find_device
 from sandbox.engines import Engine
 from sandbox.profile import Limits
 from sandbox.receipt import Key
@@ -43,6 +44,24 @@ def say(tmp_path: Path) -> Iterator[Say]:
         yield say
 
 
+def runner_of(
+    ledger: Ledger,
+    champion: Champion,
+    keeper: Keeper,
+    engine: Engine,
+    device: Device,
+    dataset: Dataset,
+    budget_s: float,
+    state_dir: Path,
+    **more: Any,
+) -> Runner:
+    """One that takes every receipt for good, and whose budget nobody spends."""
+    court = Court(ledger, lambda _: None)
+    return Runner(
+        ledger, champion, keeper, engine, device, dataset, LIMITS, Rigour(), court, 100, budget_s, state_dir, **more
+    )
+
+
 def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_again(
     engine: Engine, state_dir: Path, say: Say, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -55,20 +74,7 @@ def test_a_gpu_that_a_run_leaves_in_use_is_quarantined_and_the_run_is_queued_aga
         champion = Champion(lab.root, "tiny-1")
         id = ledger.propose_baseline(program(gate_probe("start(); time.sleep(1.5)"), champion.head()))
         with hold(server.client, device.id) as keeper:
-            runner = Runner(
-                ledger,
-                champion,
-                keeper,
-                engine,
-                device,
-                dataset,
-                LIMITS,
-                Rigour(),
-                Court(ledger, lambda _: None),
-                100,
-                1.5,
-                state_dir,
-            )
+            runner = runner_of(ledger, champion, keeper, engine, device, dataset, 1.5, state_dir)
             intruder = threading.Thread(target=appear_while_training, args=(ledger, say))
             intruder.start()
             with pytest.raises(Quarantined, match="still used by python3"):
@@ -129,21 +135,7 @@ def test_a_champion_is_compiled_once_for_all_that_come_after_it(
         begin(ledger, lab, org, dataset, device)
         champion = Champion(root, "tiny-1")
         with hold(server.client, device.id) as keeper:
-            runner = Runner(
-                ledger,
-                champion,
-                keeper,
-                runc,
-                device,
-                dataset,
-                LIMITS,
-                Rigour(),
-                Court(ledger, lambda _: None),
-                100,
-                1.5,
-                state_dir,
-                "weak",
-            )
+            runner = runner_of(ledger, champion, keeper, runc, device, dataset, 1.5, state_dir, ledger_weakness="weak")
             assert runner.kernels(champion.head()) is None, "nothing is known to train yet"
             team, start = Org(ledger, keeper.lease), champion.head()
             team.baseline(1.0, start, champion.source(start))
@@ -209,10 +201,9 @@ def test_a_hopeless_run_is_stopped_only_when_the_org_says_so_and_never_by_what_a
             assert [len(m.curve) for m in ledger.champion_score()] == [4, 4]
 
             def run(loss: float, early_stop: EarlyStopping) -> tuple[FailureKind, bool]:
-                runner = Runner(
-                    ledger, champion, keeper, runc, device, dataset, LIMITS, Rigour(), Court(ledger, lambda _: None), 100,
-                    3.0, state_dir, early_stop=early_stop,
-                )  # fmt: skip
+                runner = runner_of(
+                    ledger, champion, keeper, runc, device, dataset, 3.0, state_dir, early_stop=early_stop
+                )
                 id = team.queued(gate_probe(TELLS.replace("LOSS", str(loss))) + f"# {early_stop}", champion.head())
                 assert runner.step()
                 (measured,) = ledger.experiment(id).measurements

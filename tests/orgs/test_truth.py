@@ -4,8 +4,6 @@ benchmarks/campaigns.py has the same at length, with figures.
 """
 
 import json
-import os
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -33,8 +31,7 @@ from data.profiles import PROFILES
 from ledger import Ledger
 from ledger.server import open_redis
 from records import Experiment, State, Verdict
-from tests.components import require
-from tests.orgs.lab import make_lab, run
+from tests.orgs.lab import run
 from tests.orgs.rows import experiment, measurement
 
 pytestmark = pytest.mark.timeout(1200)
@@ -65,15 +62,6 @@ combine = false
 leave_one_out = false
 """
 """An error budget so small that no run of these tests sees a false merge."""
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    require(
-        os.geteuid() == 0 and shutil.which("runc") is not None,
-        "campaigns here run under runc as root: apt-get install runc",
-    )
-    return make_lab(tmp_path)
 
 
 def play(lab: Path, experiments: int) -> dict[str, Experiment]:

@@ -1,0 +1,18 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.components import require
+from tests.orgs.lab import make_lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """In which campaigns run for real."""
+    require(
+        os.geteuid() == 0 and shutil.which("runc") is not None,
+        "campaigns here run under runc as root: apt-get install runc",
+    )
+    return make_lab(tmp_path)
