@@ -7,7 +7,7 @@
 `null` plays a script of programs that do exactly what train.py does, each written in another way (benchmarks/equivalents.py), on
 a small dataset, so that a run takes seconds; a few remarks are among them, which are no new programs and cost no run. Every
 merge is a false one. `planted` starts from a train.py with one bad constant and lets the sampler search a handful of constants,
-that one among them, on the profile cpu; what merges is then measured on the sealed test split. Either makes a lab of its
+that one among them, on the same dataset; what merges is then measured on the sealed test split. Either makes a lab of its
 own, launches it by the command line, and prints JSON. Needs what a campaign needs: docker, or root and runc.
 """
 
@@ -44,7 +44,7 @@ ORG = """
 name = "{name}"
 seed = {seed}
 [data]
-{data}
+dataset = ".autoresearch/datasets/local-cpu"
 [roles.planner]
 file = "roles/planner.md"
 [budget]
@@ -52,7 +52,7 @@ train_s = {train_s}
 experiments = {experiments}
 wall_minutes = {wall_minutes}
 [audit]
-lie_bpb = {lie_bpb}
+lie_bpb = 0.1
 [sandbox]
 engine = "{engine}"
 device = "cpu"
@@ -72,12 +72,11 @@ def main() -> None:
     null.set_defaults(play=play_null)
     planted = commands.add_parser("planted", help="a campaign with one bad constant to find")
     planted.add_argument("--experiments", type=int, default=20)
-    planted.add_argument("--train-s", type=float, default=20.0)
-    planted.add_argument("--constant", default="MATRIX_LR", help="what is made bad")
-    planted.add_argument("--factor", type=float, default=0.1, help="by how much")
-    planted.add_argument(
-        "--others", nargs="*", default=["EMBEDDING_LR", "WARMDOWN", "WEIGHT_DECAY"], help="also searched"
-    )
+    planted.add_argument("--train-s", type=float, default=4.0)
+    planted.add_argument("--constant", default="UNEMBEDDING_LR", help="what is made bad")
+    planted.add_argument("--factor", type=float, default=0.02, help="by how much")
+    others = ["MATRIX_LR", "EMBEDDING_LR", "WARMDOWN", "WEIGHT_DECAY"]
+    planted.add_argument("--others", nargs="*", default=others, help="also searched")
     planted.add_argument("--test-runs", type=int, default=4, help="fresh runs of start and champion on the test split")
     planted.set_defaults(play=play_planted)
     for each in (null, planted):
@@ -117,8 +116,7 @@ def play_null(lab: Path, options: argparse.Namespace) -> dict[str, Any]:
         lines.insert(2 * n, decision(f"a remark {n}", remarked(start, f"{n}"), start))
         lines.insert(len(lines) // 2 + n, decision(f"a remark on {n + 1}", remarked(programs[n].source, f"{n}"), start))
     follow_script(lab, lines)
-    data = 'dataset = ".autoresearch/datasets/local-cpu"'
-    write_org(lab, "null", data, options, lie_bpb=0.1)
+    write_org(lab, "null", options)
     launch(lab, "null")
     night = read_night(lab)
     return {"programs": len(lines), **count(night), **effects(night), "ledger": verify(lab)}
@@ -136,7 +134,7 @@ def play_planted(lab: Path, options: argparse.Namespace) -> dict[str, Any]:
     frozen = sorted(good.keys() - set(searched))
     space = f"{{{options.constant}: [{', '.join(map(written, span))}]}}"
     recast(lab, "planner", f"mind: sampler\nfrozen: [{', '.join(frozen)}]\nspace: {space}")
-    write_org(lab, "planted", 'corpus = "python"\nprofile = "cpu"', options, lie_bpb=0.02)
+    write_org(lab, "planted", options)
     launch(lab, "planted")
     night = read_night(lab)
     return {
@@ -174,17 +172,15 @@ def recast(lab: Path, role: str, front_matter: str) -> None:
     path.write_text(f"---\n{front_matter}\n---\n{prompt}")
 
 
-def write_org(lab: Path, name: str, data: str, options: argparse.Namespace, *, lie_bpb: float) -> None:
+def write_org(lab: Path, name: str, options: argparse.Namespace) -> None:
     merge = f'rule = "{options.rule}"\nalpha = {options.alpha}\nnoise_runs = {options.noise_runs}'
     text = ORG.format(
         name=name,
         seed=options.seed,
-        data=data,
         train_s=options.train_s,
         experiments=options.experiments,
         wall_minutes=30
         + 3 * options.experiments,  # an end, should a script have too few programs for the champions it meets
-        lie_bpb=lie_bpb,
         engine=options.engine,
         merge=merge,
     )
