@@ -59,26 +59,38 @@ Lane = Literal["baseline", "repeat", "improve", "simplify", "combine", "upkeep",
 """
 
 
-class Hypothesis(Record):
+class Idea(Record):
     """One change to train.py, and what its author expects of it. Written by a planner; text is data, never instructions."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # a language model reads them (agents/minds/anthropic.py)
+
     title: Annotated[str, Field(max_length=120)]
+    """What is changed, in a few words, such as `MATRIX_LR 0.04 → 0.06`."""
     change: Annotated[str, Field(max_length=4000)]
     """What to do to train.py, precise enough for a coder."""
     rationale: Annotated[str, Field(max_length=4000)] = ""
+    """Why it should help, from this file and these results."""
     category: Annotated[str, Field(max_length=40)] = "hyperparameter"
+    """What kind of change it is: hyperparameter, schedule, optimizer, architecture, initialisation, batch, speed, code, …"""
     lane: Literal["improve", "simplify"] = "improve"
     """`simplify` asks for no gain: fewer lines or fewer parameters at no cost that is worth mentioning."""
     expected_delta_bpb: float = 0.0
     """Expected change of val_bpb; negative is better."""
     probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """The author's probability that the change merges."""
-    if_success: str = ""
-    if_failure: str = ""
-    not_duplicate: str = ""
+    if_success: Annotated[str, Field(max_length=1000)] = ""
+    """What we learn if it works."""
+    if_failure: Annotated[str, Field(max_length=1000)] = ""
+    """What we learn if it does not."""
+    not_duplicate: Annotated[str, Field(max_length=1000)] = ""
     """Why this is not a repeat of an earlier experiment."""
     knobs: dict[str, Number] = {}
     """New values for numeric constants of train.py, when the change is nothing else than that."""
+
+
+class Hypothesis(Idea):
+    """An idea on the ledger's list."""
+
     of: Annotated[list[int], Field(max_length=8)] = []
     """Ids of experiments whose changes it is about: in lanes `combine` and `upkeep`, and nowhere else."""
 
@@ -108,10 +120,68 @@ class Candidate(Record):
 
 class Review(Record):
     approved: bool
-    code: str
+    code: Annotated[str, Field(max_length=40)]
     """Short reason code: `ok`, `contract`, `seed_only`, `no_op`, `not_as_promised`, …"""
-    reason: str
+    reason: Annotated[str, Field(max_length=600)]
     """One sentence for people."""
+    expected_delta_bpb: float | None = None
+    """The reviewer's own forecast of the change of val_bpb; negative is better. None of a reviewer that makes none."""
+    probability: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """The reviewer's probability that the change merges."""
+
+
+class Lesson(Record):
+    """What a reviewer makes of a result, for planners to come. Data, never instructions."""
+
+    text: Annotated[str, Field(max_length=600)]
+    """Empty if the mind that was asked did not say."""
+    author: str
+    """Who wrote it, as `role/mind`."""
+
+
+# ---- what a language model is paid ----------------------------------------------------------------------------------
+
+
+class Usage(Record):
+    """Tokens of one call, as the API counted them: five kinds, none of which includes another."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    """Kept for five minutes."""
+    cache_write_1h: int = 0
+    output: int = 0
+    """Thinking included."""
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the whole prompt."""
+        return self.input + self.cache_read + self.cache_write + self.cache_write_1h
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class Call(Record):
+    """One request to a language model: what it was for, how it ended and what it cost. Failed ones are calls too."""
+
+    id: str
+    talk: str
+    """The conversation that it belongs to: one task of one role. A planner's may lead to several experiments."""
+    role: str
+    model: str
+    experiment: int | None = None
+    """What a coder or a reviewer worked on."""
+    status: str
+    """`ok`, or how it failed: `overloaded`, `rate_limit`, `timeout`, `connection`, …"""
+    usage: Usage = Usage()
+    microdollars: int
+    """Price of it, in millionths of a US dollar, rounded up. Where nobody knows, what it can have cost at most."""
+    seconds: float
+    at: str
+    """UTC, ISO 8601: when it was begun."""
+    sha256: str = ""
+    """Of its transcript (agents/transcript.py); empty where none could be kept."""
 
 
 # ---- what the sandbox measures ---------------------------------------------------------------------------------------
@@ -438,8 +508,12 @@ class Experiment(Record):
     """Who proposed it, as `role/mind`."""
     roles: dict[str, str] = {}
     """SHA-256 of each role file that had a hand in it, by role."""
+    talk: str = ""
+    """The conversation in which it was proposed, if a language model did (see Call.talk)."""
     candidate: Candidate | None = None
     review: Review | None = None
+    lesson: Lesson | None = None
+    """What it taught, in words: written after the verdict."""
     measurements: list[Measurement] = []
     """Every run, oldest first; host failures included, and runs of programs that it had before it was sent back."""
     earlier: int = 0

@@ -2,16 +2,17 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import failpoint
-from agents.contract import make_candidate
+from agents.contract import complaint, make_candidate
 from agents.minds import load_mind
-from agents.minds.task import CodeTask
+from agents.minds.desk import Desk
+from agents.minds.task import CodeTask, Tried
 from agents.recombine import LANES, recombine
-from agents.role import Role
-from agents.settings import Settings
+from agents.role import Role, RoleFile
+from agents.settings import CoderSettings
 from agents.syntax import BadCandidate
 from ledger import Ledger
 from ledger.champion import Champion
@@ -27,7 +28,9 @@ class Coder:
         ledger: the campaign's ledger.
         champion: the campaign's branch.
         lab: folder with roles/.
+        desk: what a mind needs that costs money.
         profile: the dataset's suggested sizes, by name.
+        preflight: runs two tiny steps of a program in the sandbox, where there is one.
         role: role file, if not `roles/coder.md` of the lab.
         worker: name under which ideas are claimed, if not `coder@host:pid`.
     """
@@ -38,15 +41,19 @@ class Coder:
         champion: Champion,
         lab: Path,
         *,
+        desk: Desk | None = None,
         profile: Mapping[str, int | float | str],
-        role: Path | None = None,
+        preflight: Callable[[str], Tried] | None = None,
+        role: RoleFile | None = None,
         worker: str | None = None,
     ):
         self.ledger = ledger
         self.champion = champion
         self.lab = lab
+        self.desk = desk or Desk("coder", lab)
         self.profile = dict(profile)
-        self.role = role or lab / "roles" / "coder.md"
+        self.preflight = preflight
+        self.role = role or RoleFile(lab / "roles" / "coder.md")
         self.worker = worker or f"coder@{socket.gethostname()}:{os.getpid()}"
 
     def step(self) -> bool:
@@ -57,7 +64,7 @@ class Coder:
         Raises:
             BadInput: the role file is not usable; the message names the line.
         """
-        role = Role.load(self.role)
+        role = self.role.load()
         experiment = self.ledger.claim(self.worker)
         if experiment is None:
             return False
@@ -84,7 +91,16 @@ class Coder:
             rows = self.ledger.rows(experiment.hypothesis.of)
             program = recombine(experiment.lane, experiment.hypothesis, rows, self.champion, source, self.profile)
             return make_candidate(parent, source, program)
-        prompt = role.render({"hypothesis": experiment.hypothesis, "source": source})
-        start = self.champion.source(self.ledger.campaign().base)
-        task = CodeTask(prompt, experiment.hypothesis, source, start, self.profile)
-        return make_candidate(parent, source, load_mind(role.settings(Settings), self.lab).implement(task))
+        settings = role.settings(CoderSettings)
+        task = CodeTask(
+            prompt=role.render({"hypothesis": experiment.hypothesis, "source": source}),
+            hypothesis=experiment.hypothesis,
+            source=source,
+            start=self.champion.source(self.ledger.campaign().base),
+            profile=self.profile,
+            settings=settings,
+            complaint=lambda program: complaint(program, source, experiment.hypothesis, self.profile),
+            preflight=self.preflight,
+        )
+        mind = load_mind(settings, self.desk.at(experiment.id))
+        return make_candidate(parent, source, mind.implement(task))

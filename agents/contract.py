@@ -10,6 +10,9 @@ import difflib
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 
+import pyflakes.checker
+import pyflakes.messages
+
 from agents.knobs import resolve, rounded, written
 from agents.syntax import BadCandidate, meaning, meaning_sha256, parse
 from records import Candidate, Hypothesis, Number, Review
@@ -74,6 +77,77 @@ def review(
 
 def refusal(code: str, reason: str) -> Review:
     return Review(approved=False, code=code, reason=reason)
+
+
+def complaint(
+    source: str, parent_source: str, hypothesis: Hypothesis, profile: Mapping[str, int | float | str]
+) -> str | None:
+    """What static checks have against a program that is still being written: why it would be refused, or what lint says of it.
+
+    Returns:
+        Lines for its author, or None.
+    """
+    try:
+        found = review(make_candidate("", parent_source, source), parent_source, hypothesis, profile)
+        return lint(source) if found.approved else f"{found.code}: {found.reason}"
+    except BadCandidate as error:
+        return str(error)
+
+
+def lint(source: str) -> str | None:
+    """What pyflakes says of it that would end a run: names that nothing defines, and the like. None if nothing."""
+    messages = pyflakes.checker.Checker(parse(source), filename="train.py").messages
+    fatal = sorted((m for m in messages if isinstance(m, FATAL)), key=lambda m: m.lineno)
+    return "\n".join(f"train.py:{m.lineno}: {m.message % m.message_args}" for m in fatal[:10]) or None
+
+
+FATAL = (
+    pyflakes.messages.UndefinedName,
+    pyflakes.messages.UndefinedLocal,
+    pyflakes.messages.UndefinedExport,
+    pyflakes.messages.DuplicateArgument,
+    pyflakes.messages.ReturnOutsideFunction,
+    pyflakes.messages.TwoStarredExpressions,
+)
+
+
+def moved_constants(
+    source: str, parent_source: str, profile: Mapping[str, int | float | str]
+) -> list[tuple[str, str, str]]:
+    """Name, value before and value after of each numeric constant that differs; `none` where one has it not."""
+    before, after = (resolve_quietly(text, profile) for text in (parent_source, source))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return [(name, shown(before.get(name)), shown(after.get(name))) for name in names]
+
+
+def resolve_quietly(source: str, profile: Mapping[str, int | float | str]) -> dict[str, Number]:
+    try:
+        return resolve(source, profile)
+    except BadCandidate:
+        return {}
+
+
+def shown(value: Number | None) -> str:
+    return "none" if value is None else written(value)
+
+
+def findings(
+    candidate: Candidate, parent_source: str, hypothesis: Hypothesis, profile: Mapping[str, int | float | str]
+) -> list[str]:
+    """What static checks have to say of an edit, for a reviewer: facts, one a line."""
+    lines = candidate.diff.splitlines()
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    size = len(candidate.source.splitlines()) - len(parent_source.splitlines())
+    found = [
+        f"{added} lines added, {removed} removed; the file has {abs(size)} lines {'more' if size > 0 else 'fewer'}"
+    ]
+    moved = moved_constants(candidate.source, parent_source, profile)
+    unpromised = [name for name, _, _ in moved if name not in hypothesis.knobs]
+    if hypothesis.knobs and unpromised:
+        found.append(f"constants differ that were not promised: {', '.join(unpromised)}")
+    said = complaint(candidate.source, parent_source, hypothesis, profile)
+    return [*found, *(said.splitlines() if said else ["contract kept, no complaint of lint"])]
 
 
 # ---- the contract ----------------------------------------------------------------------------------------------------

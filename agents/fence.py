@@ -18,9 +18,22 @@ def one_line(text: str, limit: int = 200) -> str:
     return clean(" ".join(text.split()), limit)
 
 
+def quoted(text: str, limit: int = 200) -> str:
+    """The cleaned text on one line, in backticks that it cannot close."""
+    body = one_line(text, limit)
+    ticks = "`" * (1 + max((len(run) for run in re.findall(r"`+", body)), default=0))
+    pad = " " if body.startswith("`") or body.endswith("`") or not body else ""
+    return f"{ticks}{pad}{body}{pad}{ticks}"
+
+
 def fenced(text: str, limit: int = LIMIT_CHARACTERS) -> str:
     """The cleaned text in a code fence that it cannot close: longer than any run of backticks inside."""
     body = clean(text.rstrip("\n"), limit)
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{body}\n{fence}"
+
+
+def numbered(text: str, first: int = 1) -> str:
+    """Each line with its number, as in a listing."""
+    return "\n".join(f"{number:4} {line}" for number, line in enumerate(text.split("\n"), first))

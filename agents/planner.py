@@ -5,9 +5,11 @@ from pathlib import Path
 
 import failpoint
 from agents.digest import gather
+from agents.duplicates import objection
 from agents.minds import load_mind
+from agents.minds.desk import Desk
 from agents.minds.task import PlanTask
-from agents.role import Role
+from agents.role import Role, RoleFile
 from agents.settings import PlannerSettings
 from ledger import Ledger
 from ledger.champion import Champion
@@ -17,19 +19,20 @@ OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
 
 
-def check_planner(role: Path, lab: Path, source: str, profile: Mapping[str, int | float | str]) -> None:
+def check_planner(role: RoleFile, desk: Desk, source: str, profile: Mapping[str, int | float | str]) -> None:
     """Raise BadInput if nothing could be planned for this train.py under this role file."""
-    settings = Role.load(role).settings(PlannerSettings)
-    load_mind(settings, lab).check(source, settings, dict(profile))
+    settings = role.load().settings(PlannerSettings)
+    load_mind(settings, desk).check(source, settings, dict(profile))
 
 
 class Planner:
-    """Proposes one hypothesis per step. Holds no state: a killed planner loses nothing.
+    """Asks its mind once per step. Holds no state: a killed planner loses nothing.
 
     Args:
         ledger: the campaign's ledger.
         champion: the campaign's branch.
         lab: folder with program.md, roles/ and, if somebody steers, guidance.md.
+        desk: what a mind needs that costs money.
         profile: the dataset's suggested sizes, by name.
         max_open: proposals that may wait at a time, all planners together.
         role: role file, if not `roles/planner.md` of the lab.
@@ -42,17 +45,19 @@ class Planner:
         champion: Champion,
         lab: Path,
         *,
+        desk: Desk | None = None,
         profile: Mapping[str, int | float | str],
         max_open: int,
-        role: Path | None = None,
+        role: RoleFile | None = None,
         program: Path | None = None,
     ):
         self.ledger = ledger
         self.champion = champion
         self.lab = lab
+        self.desk = desk or Desk("planner", lab)
         self.profile = dict(profile)
         self.max_open = max_open
-        self.role = role or lab / "roles" / "planner.md"
+        self.role = role or RoleFile(lab / "roles" / "planner.md")
         self.program = program or lab / "program.md"
 
     def step(self) -> bool:
@@ -64,31 +69,37 @@ class Planner:
         counts = self.ledger.counts()
         if sum(counts.get(state, 0) for state in OPEN) >= self.max_open:
             return False
-        role = Role.load(self.role)
-        task = self.task(role)
-        hypothesis = load_mind(task.settings, self.lab).propose(task)
-        if hypothesis is None:
-            return False
+        role = self.role.load()
+        task, desk = self.task(role), self.desk.at()
+        hypotheses = load_mind(task.settings, desk).propose(task)
         failpoint.reach("planner.answered")
-        number = self.ledger.propose(
-            hypothesis,
-            author=f"planner/{task.settings.mind}",
-            lane=hypothesis.lane,
-            roles={"planner": role.sha256},
-            max_open=self.max_open,
-        )
-        failpoint.reach("planner.proposed")
-        return number is not None
+        proposed = 0
+        for hypothesis in hypotheses:
+            number = self.ledger.propose(
+                hypothesis,
+                author=f"planner/{task.settings.mind}",
+                lane=hypothesis.lane,
+                roles={"planner": role.sha256},
+                max_open=self.max_open + len(hypotheses) - 1,  # what one answer holds was asked for when there was room
+                talk=desk.talk if desk.purse is not None else "",
+                microdollars=desk.cost() // len(hypotheses),
+            )
+            proposed += number is not None
+            failpoint.reach("planner.proposed")
+        return proposed > 0
 
     def task(self, role: Role) -> PlanTask:
         """What the mind is asked, as the ledger stands now."""
         experiments = self.ledger.experiments()
-        digest = gather(self.ledger, self.champion, experiments, self.program, self.lab / "guidance.md")
+        settings = role.settings(PlannerSettings)
+        guidance = self.lab / "guidance.md"
+        digest = gather(self.ledger, self.champion, experiments, self.program, guidance, settings)
         return PlanTask(
-            prompt=role.render(dict(digest)),
+            prompt=role.render({**dict(digest), "proposals": settings.proposals}),
             digest=digest,
             experiments=experiments,
-            settings=role.settings(PlannerSettings),
+            settings=settings,
             profile=self.profile,
             seed=self.ledger.campaign().seed,
+            objection=lambda hypothesis: objection(hypothesis, experiments, digest, settings, self.profile),
         )

@@ -1,25 +1,30 @@
-"""The reviewer: refuses what is not worth time on the device."""
+"""The reviewer: refuses what is not worth time on the device, and says afterwards what a result taught."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import failpoint
+from agents.contract import findings, moved_constants
 from agents.minds import load_mind
-from agents.minds.task import ReviewTask
-from agents.role import Role
-from agents.settings import Settings
+from agents.minds.desk import Desk
+from agents.minds.task import LessonTask, ReviewTask
+from agents.result import TAUGHT_BY, result_of
+from agents.role import RoleFile
+from agents.settings import LANGUAGE, Settings
 from ledger import Ledger, WrongState
 from ledger.champion import Champion
+from records import Candidate, Experiment, Lesson
 
 
 class Reviewer:
-    """Judges one candidate per step.
+    """Judges one candidate per step; where none waits, writes one lesson.
 
     Args:
         ledger: the campaign's ledger.
         champion: the campaign's branch.
         lab: folder with roles/.
+        desk: what a mind needs that costs money.
         profile: the dataset's suggested sizes, by name.
         role: role file, if not `roles/reviewer.md` of the lab.
     """
@@ -30,32 +35,69 @@ class Reviewer:
         champion: Champion,
         lab: Path,
         *,
+        desk: Desk | None = None,
         profile: Mapping[str, int | float | str],
-        role: Path | None = None,
+        role: RoleFile | None = None,
     ):
         self.ledger = ledger
         self.champion = champion
-        self.lab = lab
+        self.desk = desk or Desk("reviewer", lab)
         self.profile = dict(profile)
-        self.role = role or lab / "roles" / "reviewer.md"
+        self.role = role or RoleFile(lab / "roles" / "reviewer.md")
 
     def step(self) -> bool:
-        """Review the oldest candidate. False when there is none.
+        """Review the oldest candidate, or write the oldest lesson that is missing. False when there is neither.
 
         Raises:
             BadInput: the role file is not usable; the message names the line.
         """
         experiment = self.ledger.next_coded()
         if experiment is None or experiment.candidate is None:
-            return False
-        role = Role.load(self.role)
-        candidate = experiment.candidate
-        prompt = role.render({"hypothesis": experiment.hypothesis, "diff": candidate.diff})
+            return self.teach()
+        role, candidate = self.role.load(), experiment.candidate
+        settings = role.settings(Settings)
         parent_source = self.champion.source(candidate.parent)
-        task = ReviewTask(prompt, experiment.hypothesis, candidate, parent_source, self.profile)
-        review = load_mind(role.settings(Settings), self.lab).judge(task)
+        task = ReviewTask(
+            prompt=role.render(self.variables(experiment, candidate, parent_source)),
+            hypothesis=experiment.hypothesis,
+            candidate=candidate,
+            parent_source=parent_source,
+            profile=self.profile,
+            settings=settings,
+        )
+        review = load_mind(settings, self.desk.at(experiment.id)).judge(task)
         failpoint.reach("reviewer.judged")
         with suppress(WrongState):  # another reviewer was faster
             self.ledger.review(experiment.id, review, {"reviewer": role.sha256})
         failpoint.reach("reviewer.reviewed")
         return True
+
+    def teach(self) -> bool:
+        """Write what the oldest result without a lesson taught. False when there is none, or the mind has no words."""
+        role = self.role.load()
+        settings = role.settings(Settings)
+        if settings.mind not in LANGUAGE:
+            return False
+        ended = self.ledger.experiments(states=TAUGHT_BY)
+        experiment = next((e for e in ended if e.is_idea and e.lesson is None and e.candidate is not None), None)
+        if experiment is None or experiment.candidate is None:
+            return False
+        parent_source = self.champion.source(experiment.candidate.parent)
+        prompt = role.render(self.variables(experiment, experiment.candidate, parent_source))
+        lesson = load_mind(settings, self.desk.at(experiment.id)).learn(LessonTask(prompt, experiment, settings))
+        if lesson is None:
+            lesson = Lesson(text="", author=f"reviewer/{settings.mind}")
+        with suppress(WrongState):
+            self.ledger.learn(experiment.id, lesson, {"reviewer": role.sha256})
+        return True
+
+    def variables(self, experiment: Experiment, candidate: Candidate, parent_source: str) -> dict[str, object]:
+        """What the prompt may use."""
+        return {
+            "hypothesis": experiment.hypothesis,
+            "diff": candidate.diff,
+            "source": parent_source,
+            "constants": moved_constants(candidate.source, parent_source, self.profile),
+            "findings": findings(candidate, parent_source, experiment.hypothesis, self.profile),
+            "result": result_of(experiment),
+        }

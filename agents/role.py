@@ -2,10 +2,14 @@
 
 A role file is YAML front matter between two `---` lines (agents/settings.py says what may stand there), then a Jinja
 prompt. It is read anew for every task, so an edit takes effect at the next one. The prompt may use the variables of its
-task and two filters: `fenced(limit)` shows untrusted text as data, `one_line(limit)` puts it on one line.
+task and three filters: `fenced(limit)` shows untrusted text as data, `quoted(limit)` does so within a line, and
+`one_line(limit)` only puts it on one line. A line `<!-- task -->` parts it in two: what is above stays the same from task to task, and a
+language model's API keeps it.
 """
 
 import hashlib
+import json
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +21,12 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, no
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ValidationError
 
-from agents.fence import fenced, one_line
+from agents.fence import fenced, one_line, quoted
 from agents.minds import load_mind
+from agents.minds.desk import Desk
+from agents.prompt import Prompt
 from agents.samples import SAMPLES
-from agents.settings import SETTINGS, Settings
+from agents.settings import LANGUAGE, SETTINGS, Settings
 from records import BadInput
 
 S = TypeVar("S", bound=Settings)
@@ -29,7 +35,8 @@ S = TypeVar("S", bound=Settings)
 JINJA = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
 )
-JINJA.filters.update(fenced=fenced, one_line=one_line)
+JINJA.filters.update(fenced=fenced, quoted=quoted, one_line=one_line)
+TASK = re.compile(r"^<!-- task -->[ \t]*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,23 @@ class Role:
 
     path: Path
     sha256: str
-    """Hash of the file's bytes; on every row that was made under it."""
+    """Hash of the file's bytes, and of the settings in place of its own; on every row that was made under it."""
     front: str
     """YAML text; starts on line 2 of the file."""
     body: str
     """Jinja text."""
     body_line: int
     """Line of the file on which the body starts."""
+    instead: Mapping[str, object] | None = None
+    """Settings of an org file, in place of the front matter."""
 
     @classmethod
-    def load(cls, path: Path) -> "Role":
+    def load(cls, path: Path, instead: Mapping[str, object] | None = None) -> "Role":
         """Read a role file.
+
+        Args:
+            path: the file.
+            instead: settings in place of its front matter.
 
         Raises:
             BadInput: no such file, no front matter, or a prompt that is no Jinja; names file and line.
@@ -64,13 +77,16 @@ class Role:
         front, closing, body = rest.partition("\n---\n")
         if opening or not closing:
             raise BadInput(f"{path}:1: must start with front matter: a line `---`, then `mind: sampler`, then `---`")
-        role = cls(path, hashlib.sha256(data).hexdigest(), front, body, front.count("\n") + 4)
+        sha256 = hashlib.sha256(data + (b"" if instead is None else json.dumps(instead, sort_keys=True).encode()))
+        role = cls(path, sha256.hexdigest(), front, body, front.count("\n") + 4, instead)
         role.syntax()
         return role
 
     def settings(self, model: type[S]) -> S:
         """The front matter as a model. Raises BadInput naming file, line, key and what is allowed."""
         lines: dict[str, int] = {}
+        if self.instead is not None:
+            return self.instead_of_front(model, self.instead)
         try:
             values: object = yaml.safe_load(self.front)
             for key, line in top_level_keys(self.front):
@@ -90,50 +106,97 @@ class Role:
         except (yaml.YAMLError, ValueError) as error:
             raise BadInput(f"{self.path}:2: front matter is not YAML: {one_line(str(error))}") from None
 
-    def render(self, variables: Mapping[str, object]) -> str:
+    def instead_of_front(self, model: type[S], values: Mapping[str, object]) -> S:
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0]) if first["loc"] else ""
+            named = "settings" + "".join(f".{part}" for part in first["loc"])
+            what = explain(model, key, first["type"], first["msg"])
+            raise BadInput(f"{named} of the org file, in place of those in {self.path}: {what}") from None
+
+    def render(self, variables: Mapping[str, object]) -> Prompt:
         """The prompt for one task.
 
         Raises:
             BadInput: an unknown variable or a failing expression; names file, line and the variables there are.
         """
+        *stable, (task, line) = self.parts()
+        return Prompt(
+            "".join(self.render_part(*part, variables) for part in stable), self.render_part(task, line, variables)
+        )
+
+    def parts(self) -> list[tuple[str, int]]:
+        """Jinja text of what is above and below `<!-- task -->`, or of all where nothing parts it, with the line it starts on."""
+        mark = TASK.search(self.body)
+        if mark is None:
+            return [(self.body, self.body_line)]
+        below = self.body_line + self.body.count("\n", 0, mark.end())
+        return [(self.body[: mark.start()], self.body_line), (self.body[mark.end() :], below)]
+
+    def render_part(self, text: str, first_line: int, variables: Mapping[str, object]) -> str:
         allowed = ", ".join(sorted(variables))
-        tree = self.syntax()
+        tree = self.parse(text, first_line)
         if unknown := meta.find_undeclared_variables(tree) - variables.keys():
             name = min(unknown)
             line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
-            raise BadInput(f"{self.at(line)}: unknown variable {name!r}; this role may use: {allowed}")
+            raise BadInput(f"{self.at(first_line, line)}: unknown variable {name!r}; this role may use: {allowed}")
         try:
-            return JINJA.from_string(self.body).render(variables)
+            return JINJA.from_string(text).render(variables)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            message = one_line(str(error))
-            raise BadInput(f"{self.at(template_line(error))}: {message}; this role may use: {allowed}") from None
+            at, message = self.at(first_line, template_line(error)), one_line(str(error))
+            raise BadInput(f"{at}: {message}; this role may use: {allowed}") from None
 
-    def check(self, name: str, lab: Path) -> None:
+    def check(self, name: str, desk: Desk) -> None:
         """Read the settings, load the mind and render the prompt for a made-up task, so that a broken role stops before any compute.
 
         Args:
             name: which role this is to play: `planner`, `coder` or `reviewer`.
-            lab: folder that the role file's paths are relative to.
+            desk: what a mind needs that costs money.
 
         Raises:
             BadInput: as settings(), render() and load_mind().
         """
         if name not in SETTINGS:
             raise BadInput(f"{self.path}: no role is called {name!r}; there are: {', '.join(SETTINGS)}")
-        load_mind(self.settings(SETTINGS[name]), lab)
+        settings = self.settings(SETTINGS[name])
+        load_mind(settings, desk).ready(settings)
         for variables in SAMPLES[name]:
-            self.render(variables)
+            prompt = self.render(variables)
+            if settings.mind in LANGUAGE and not prompt.stable.strip():
+                raise BadInput(
+                    f"{self.path}: a line `<!-- task -->` is missing: put above it what is the same for every task (program, contract, "
+                    "champion), which the API then keeps, and below it what is not"
+                )
 
-    def syntax(self) -> nodes.Template:
-        """The prompt's syntax tree. Raises BadInput."""
+    def syntax(self) -> None:
+        """Raises BadInput for a prompt that is no Jinja."""
+        for text, first_line in self.parts():
+            self.parse(text, first_line)
+
+    def parse(self, text: str, first_line: int) -> nodes.Template:
+        """Raises BadInput."""
         try:
-            return JINJA.parse(self.body)
+            return JINJA.parse(text)
         except TemplateSyntaxError as error:
-            raise BadInput(f"{self.at(error.lineno)}: the prompt is not Jinja: {error.message}") from None
+            raise BadInput(f"{self.at(first_line, error.lineno)}: the prompt is not Jinja: {error.message}") from None
 
-    def at(self, line: int) -> str:
-        """`file:line` for a 1-based line of the body."""
-        return f"{self.path}:{self.body_line + line - 1}"
+    def at(self, first_line: int, line: int) -> str:
+        """`file:line` for a 1-based line of a part."""
+        return f"{self.path}:{first_line + line - 1}"
+
+
+@dataclass(frozen=True)
+class RoleFile:
+    """Where a role file is, and what stands in place of its front matter: it is read anew for every task."""
+
+    path: Path
+    instead: Mapping[str, object] | None = None
+
+    def load(self) -> Role:
+        """Raises BadInput, as Role.load."""
+        return Role.load(self.path, self.instead)
 
 
 def top_level_keys(front: str) -> Iterator[tuple[str, int]]:
@@ -147,9 +210,14 @@ def top_level_keys(front: str) -> Iterator[tuple[str, int]]:
 def explain(model: type[Settings], key: str, kind: str, message: str) -> str:
     """A pydantic complaint in words that say what is allowed."""
     if kind == "extra_forbidden" and key not in model.model_fields:
-        return f"unknown setting; this role may have: {', '.join(model.model_fields)}"
+        names = sorted(model.model_fields, key=lambda name: name != "mind")
+        return f"unknown setting; this role may have: {', '.join(names)}"
     if kind == "missing":
-        return f"is missing; write `{key}: sampler`" if key == "mind" else "is missing"
+        return (
+            f"is missing; write `{key}: sampler`, or `{key}: anthropic` with a `model:`"
+            if key == "mind"
+            else "is missing"
+        )
     return message[:1].lower() + message[1:]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from records import Candidate, Claim, Event, Experiment, Hypothesis, Measurement, Record, Review, State, Verdict
+from records import Candidate, Claim, Event, Experiment, Hypothesis, Lesson, Measurement, Record, Review, State, Verdict
 
 ROLE = "role:"
 RANKS = (
@@ -72,8 +72,10 @@ def read_experiment(campaign: str, stored: Stored) -> Experiment:
             "hypothesis": Hypothesis.model_validate_json(row["hypothesis"]),
             "author": row["author"],
             "roles": {key.removeprefix(ROLE): value for key, value in sorted(row.items()) if key.startswith(ROLE)},
+            "talk": row.get("talk", ""),
             "candidate": Candidate.model_validate_json(row["candidate"]) if "candidate" in row else None,
             "review": Review.model_validate_json(row["review"]) if "review" in row else None,
+            "lesson": Lesson.model_validate_json(row["lesson"]) if "lesson" in row else None,
             "measurements": [Measurement.model_validate_json(text) for text in stored.measurements],
             "verdict": Verdict.model_validate_json(verdict["verdict"]) if "verdict" in verdict else None,
             "claim": Claim.model_validate_json(row["claim"]) if "claim" in row else None,
@@ -100,10 +102,16 @@ def store_experiment(experiment: Experiment) -> Stored:
         "note": experiment.note,
         "created_at": str(milliseconds(experiment.created_at)),
         **texts(
-            hypothesis=experiment.hypothesis, candidate=candidate, review=experiment.review, claim=experiment.claim
+            hypothesis=experiment.hypothesis,
+            candidate=candidate,
+            review=experiment.review,
+            lesson=experiment.lesson,
+            claim=experiment.claim,
         ),
         **{ROLE + role: sha256 for role, sha256 in experiment.roles.items()},
     }
+    if experiment.talk:
+        row["talk"] = experiment.talk
     if candidate is not None:
         row |= {"parent": candidate.parent, "meaning": candidate.meaning_sha256}
     verdict = texts(verdict=experiment.verdict) | ({"commit": experiment.commit} if experiment.commit else {})

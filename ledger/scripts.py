@@ -28,6 +28,15 @@ class Quarantined(HostFault):
     """The device cannot be leased until somebody has looked at it, or it has recovered."""
 
 
+class Broke(Refusal):
+    """The call could cost more than is left of the campaign's or the experiment's money; it was not made."""
+
+    @property
+    def of(self) -> str:
+        """Whose money it is: `campaign` or `experiment`."""
+        return str(self)
+
+
 # The first word of a script's error reply says which refusal it is.
 REFUSALS: dict[str, type[Refusal]] = {
     "EXISTS": BadInput,
@@ -36,6 +45,7 @@ REFUSALS: dict[str, type[Refusal]] = {
     "RECORDED": AlreadyRecorded,
     "STALEFENCE": StaleFence,
     "QUARANTINED": Quarantined,
+    "BROKE": Broke,
     "MISCONF": HostFault,
     "OOM": HostFault,
 }

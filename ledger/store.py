@@ -25,6 +25,7 @@ from records import (
     FailureKind,
     HeadlineRun,
     Hypothesis,
+    Lesson,
     Measurement,
     MissingComponent,
     Progress,
@@ -45,7 +46,7 @@ IMPORTED = "imported"
 """Kind of the first event of a history that does not begin with the campaign."""
 READ_AT_ONCE = 1000
 """Rows of one transaction: some ten milliseconds of the server's time."""
-RECORDS = ("hypothesis", "candidate", "review", "verdict", "claim")
+RECORDS = ("hypothesis", "candidate", "review", "lesson", "verdict", "claim")
 """Of a row, beside its measurements: each is in the history, by its digest. That of a baseline or repeat is the same for all, and is not."""
 RESULTS = (State.MERGED, State.WITHIN_NOISE, State.DISCARDED, State.STALE, State.CRASHED, State.INVALID)
 """Where an experiment ends that had its turn on a device."""
@@ -184,6 +185,8 @@ class Ledger:
         lane: Literal["improve", "simplify", "combine", "upkeep"] = "improve",
         roles: dict[str, str],
         max_open: int | None = None,
+        talk: str = "",
+        microdollars: int = 0,
     ) -> int | None:
         """Put an idea on the list.
 
@@ -193,12 +196,15 @@ class Ledger:
             lane: rules that it will be judged by.
             roles: SHA-256 of the role files that had a hand in it.
             max_open: do nothing when this many experiments wait for a device already.
+            talk: the conversation that it comes from, if a language model had the idea.
+            microdollars: its share of what that conversation cost: counts towards what may be spent on it.
 
         Returns:
             The new id, or None when the list is full.
         """
         limit = "" if max_open is None else max_open
-        id: int | None = self.run("propose", hypothesis.model_dump_json(), author, lane, json.dumps(roles), limit)
+        signed = (author, lane, json.dumps(roles), limit, talk, microdollars)
+        id: int | None = self.run("propose", hypothesis.model_dump_json(), *signed)
         return id
 
     def propose_baseline(self, candidate: Candidate, champion: str = "*") -> int:
@@ -277,6 +283,10 @@ class Ledger:
         """coded → queued | refused."""
         to = State.QUEUED if review.approved else State.REFUSED
         self.run("review", id, review.model_dump_json(), to, f"{review.code}: {review.reason}", json.dumps(roles))
+
+    def learn(self, id: int, lesson: Lesson, roles: dict[str, str]) -> None:
+        """Write down what an experiment taught, once its result is in: no step, the state stays. Raises WrongState before that."""
+        self.run("learn", id, lesson.model_dump_json(), json.dumps(roles))
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 

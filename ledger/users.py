@@ -35,8 +35,8 @@ def states(*names: str) -> str:
 
 RIGHTS = {
     "agent": Rights(
-        f"{STEPS} exists zrange zcard incr",
-        f"{SHARED} ids programs {states('proposed', 'claimed', 'coded', 'queued', 'refused', 'duplicate')}",
+        f"{STEPS} exists zrange zcard incr hexists hincrby",
+        f"{SHARED} ids programs money holds calls {states('proposed', 'claimed', 'coded', 'queued', 'refused', 'duplicate')}",
     ),
     "runner": Rights(
         f"{STEPS} get hmget hincrby zrange",

@@ -27,6 +27,10 @@ class Lab:
     def state(self) -> Path:
         return self.root / ".autoresearch"
 
+    def transcripts(self, campaign: str) -> Path:
+        """Folder of what language models were asked and answered."""
+        return self.state / "transcripts" / campaign
+
     @property
     def train_source(self) -> str:
         """train.py of the working copy."""

@@ -16,11 +16,12 @@ import redis
 from rich.console import Console
 
 import failpoint
+from agents.minds.desk import Desk
 from agents.planner import check_planner
-from agents.role import Role
 from ledger import Ledger
 from ledger.champion import Champion, branches
 from ledger.lease import Keeper, hold
+from ledger.purse import MILLION, reopen, spending
 from ledger.rules import make_rule
 from ledger.server import RedisServer, join, open_redis
 from ledger.witness import read_start, tell_start
@@ -41,6 +42,8 @@ from sandbox.sweep import sweep
 if TYPE_CHECKING:
     from orgs.pipeline import Pipeline
 
+PAID_FOR = (State.CODED, State.QUEUED, State.CONFIRMING, State.RUNNING, State.SCORED, State.MERGING)
+"""What goes on without a language model."""
 MAX_HOST_FAILURES = 3
 """Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
 
@@ -85,7 +88,7 @@ def launch(
     """
     org = OrgFile.load(org_path, lab.root)
     for role, seat in org.roles.items():
-        Role.load(lab.root / seat.file).check(role, lab.root)
+        seat.role_file(lab.root).load().check(role, Desk(role, lab.root, prices=org.prices(lab.root)))
     device = find_device(org.sandbox.device)
     engine = org.sandbox.ready_engine(device, lab.state)
     dataset = ensure_dataset(lab, org.data, console)
@@ -106,7 +109,17 @@ def launch(
             view.say(line)
         failpoint.reach("launcher.recovered")
         weakness = server.weakness or None
-        site = Site(lab.root, server.logins, name, org, engine.name, device, ledger.campaign().budget_s, weakness)
+        site = Site(
+            lab.root,
+            server.logins,
+            name,
+            org,
+            engine.name,
+            device,
+            ledger.campaign().budget_s,
+            weakness,
+            keys=org.keys(lab.root),
+        )
         mode = stack.enter_context(ray_session())
         failpoint.reach("launcher.ray_started")
         view.say(f"org {org.name} on {device.name} · {engine.name} sandbox · Ray {mode} · Redis {server.version}")
@@ -155,7 +168,7 @@ def unfinished(client: redis.Redis, org: OrgFile) -> str | None:
 
 def begin(ledger: Ledger, lab: Lab, org: OrgFile, dataset: Dataset, device: Device) -> None:
     """Create the campaign: its branch first, then its row. The arbiter asks for the baseline."""
-    check_planner(lab.root / org.roles.planner.file, lab.root, lab.train_source, dataset.profile)
+    check_planner(org.roles.planner.role_file(lab.root), Desk("planner", lab.root), lab.train_source, dataset.profile)
     campaign = Campaign(
         name=ledger.name,
         org=org.name,
@@ -207,6 +220,7 @@ def go_on(ledger: Ledger, org: OrgFile, dataset: Dataset, device: Device) -> Non
         )
     refuse_other_promise(campaign, org)
     ledger.clear_stop()
+    reopen(ledger)
     failpoint.reach("launcher.reopened")
 
 
@@ -340,7 +354,14 @@ class Shift:
             return f"{budget.device_minutes:g} device minutes spent"
         if budget.wall_minutes and time.monotonic() - self.started >= budget.wall_minutes * 60:
             return f"{budget.wall_minutes:g} minutes have passed"
-        return None
+        return self.out_of_money()
+
+    def out_of_money(self) -> str | None:
+        """That language models may be asked no more, and nothing is left to do that needs none of them."""
+        money = spending(self.ledger)
+        if not money.refused or any(self.ledger.counts().get(state) for state in PAID_FOR):
+            return None
+        return f"{money.paid / MILLION:.2f} of {self.org.money.campaign_usd:g} dollars spent, and the next call could cost more than is left"
 
     def may_step(self, role: str, *, draining: bool) -> bool:
         """Whether a seat of this role may start another step."""

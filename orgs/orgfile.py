@@ -5,19 +5,23 @@ file, the key and what is allowed.
 """
 
 import hashlib
+import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agents.role import Role
-from agents.settings import SETTINGS
+from agents.prices import Prices
+from agents.role import RoleFile
+from agents.settings import LANGUAGE, SETTINGS
+from ledger.purse import MILLION, Limits
 from ledger.rules import make_rule
 from records import BadInput, Policy
 from sandbox.device import Device
 from sandbox.engines import Engine
-from sandbox.profile import STOLEN_CPU, Limits
+from sandbox.profile import STOLEN_CPU
+from sandbox.profile import Limits as SandboxLimits
 from sandbox.ready import ready_engine
 from sandbox.score import Rigour
 
@@ -33,6 +37,11 @@ class RoleSeat(Section):
     """Role file, relative to the lab."""
     seats: Annotated[int, Field(ge=1, le=16)] = 1
     """Actors that play the role at the same time."""
+    settings: dict[str, Any] | None = None
+    """In place of the role file's front matter: the same prompt with another mind."""
+
+    def role_file(self, lab: Path) -> RoleFile:
+        return RoleFile(lab / self.file, self.settings)
 
 
 class Roles(Section):
@@ -96,8 +105,8 @@ class SandboxSettings(Section):
     stolen_cpu: Annotated[float, Field(gt=0, le=1)] = STOLEN_CPU
     """Share of its CPU time that others may take from a run on the CPU before it is void and repeated; 1 lets everything pass."""
 
-    def limits(self) -> Limits:
-        return Limits.of(cpus=self.cpus, memory_gb=self.memory_gb, stolen_cpu=self.stolen_cpu)
+    def limits(self) -> SandboxLimits:
+        return SandboxLimits.of(cpus=self.cpus, memory_gb=self.memory_gb, stolen_cpu=self.stolen_cpu)
 
     def ready_engine(self, device: Device, state_dir: Path) -> Engine:
         """See sandbox.ready."""
@@ -148,6 +157,26 @@ class Merge(Section):
         return self
 
 
+class Money(Section):
+    """What language models may cost, in US dollars. Set aside before each call, so that no limit is ever exceeded: docs/minds.md."""
+
+    campaign_usd: Annotated[float, Field(ge=0, le=1_000_000)] = 20.0
+    """All calls of a campaign."""
+    experiment_usd: Annotated[float, Field(ge=0, le=1_000_000)] = 2.0
+    """All calls about one experiment, and its share of the planner's."""
+    call_usd: Annotated[float, Field(ge=0, le=1_000_000)] = 1.5
+    """What one call could cost at most: its whole prompt anew, and an answer of `max_tokens`."""
+    prices: Path | None = None
+    """Prices of models that agents/prices.toml does not have, or has no longer right; relative to the lab."""
+
+    def limits(self) -> Limits:
+        return Limits(to_micro(self.campaign_usd), to_micro(self.experiment_usd))
+
+
+def to_micro(dollars: float) -> int:
+    return round(dollars * MILLION)
+
+
 class EarlyStopping(Section):
     """When to end a run that cannot come to anything; see orgs/hopeless.py."""
 
@@ -188,6 +217,7 @@ class OrgFile(Section):
     sandbox: SandboxSettings = SandboxSettings()
     audit: AuditSettings = AuditSettings()
     merge: Merge = Merge()
+    money: Money = Money()
     early_stop: EarlyStopping = EarlyStopping()
     upkeep: UpkeepSettings = UpkeepSettings()
     headline: HeadlineSettings = HeadlineSettings()
@@ -219,10 +249,21 @@ class OrgFile(Section):
         for key, file in [
             ("program", org.program),
             *((f"roles.{name}.file", seat.file) for name, seat in org.roles.items()),
+            *([("money.prices", org.money.prices)] if org.money.prices is not None else []),
         ]:
             if not (lab / file).is_file():
                 raise BadInput(f"{path}: {key}: no file {file} in {lab}")
         return org
+
+    def prices(self, lab: Path) -> Prices:
+        """What models cost. Raises BadInput."""
+        return Prices.load(None if self.money.prices is None else lab / self.money.prices)
+
+    def keys(self, lab: Path) -> dict[str, str]:
+        """API keys of this process' environment that its roles need, by variable."""
+        settings = (seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.roles.items())
+        names = {found.key for found in settings if found.mind in LANGUAGE and found.key_file is None}
+        return {name: os.environ[name] for name in names if name in os.environ}
 
     def policy(self) -> Policy:
         """What a campaign of this org promises."""
@@ -232,7 +273,7 @@ class OrgFile(Section):
     def identity(self, lab: Path) -> str:
         """Hash of everything that makes this org what it is: the file's values, its roles, what they replay, and its program."""
         digest = hashlib.sha256(self.model_dump_json().encode())
-        settings = [Role.load(lab / seat.file).settings(SETTINGS[name]) for name, seat in self.roles.items()]
+        settings = [seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.roles.items()]
         scripts = [found.script for found in settings if found.script is not None]
         for file in [self.program, *(seat.file for _, seat in self.roles.items()), *scripts]:
             digest.update(hashlib.sha256((lab / file).read_bytes()).digest())

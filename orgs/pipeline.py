@@ -8,7 +8,9 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from agents.minds.pause import Unavailable
 from ledger import Quarantined
+from ledger.purse import Broke
 from orgs.seats import Seat, Site
 from records import BadInput, HostFault, Refusal
 
@@ -88,14 +90,30 @@ class Pipeline:
         try:
             worked = ray.get(reference)
         except ray.exceptions.RayError as error:
-            if isinstance(cause := cause_of(error), BadInput | Quarantined):
+            cause = cause_of(error)
+            if isinstance(cause, Unavailable):
+                self.pause(chair.role, cause)
+            elif isinstance(cause, Broke):
+                self.await_mending(chair, f"the {cause.of}'s money is spent ([money] of the org file)")
+            elif isinstance(cause, BadInput | Quarantined):
                 self.await_mending(chair, str(cause))
             else:
                 self.count_failure(chair, explain(error))
             return
         chair.failures = 0
-        chair.complaint = ""
+        if worked and chair.complaint:
+            self.say(f"{chair.name} goes on")
+            chair.complaint = ""
         chair.ready_at = 0.0 if worked else time.monotonic() + IDLE_S
+
+    def pause(self, role: str, cause: Unavailable) -> None:
+        """The language model of a role does not answer: its seats rest for a while, the others go on."""
+        seats = [chair for chair in self.chairs if chair.role == role]
+        if not any(chair.complaint for chair in seats):
+            self.say(f"the {role} pauses, and asks again every {cause.retry_after_s:.0f} s: {cause}")
+        for chair in seats:
+            chair.complaint = str(cause)
+            chair.ready_at = max(chair.ready_at, time.monotonic() + cause.retry_after_s)
 
     def await_mending(self, chair: Chair, complaint: str) -> None:
         chair.ready_at = time.monotonic() + MENDING_PAUSE_S

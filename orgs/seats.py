@@ -6,12 +6,14 @@ was doing is in the ledger.
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import failpoint
 from agents.coder import Coder
+from agents.minds.desk import Desk
+from agents.minds.pause import Unavailable
 from agents.planner import Planner
 from agents.reviewer import Reviewer
 from agents.upkeep import Upkeep
@@ -19,11 +21,12 @@ from ledger import Ledger
 from ledger.arbiter import Arbiter
 from ledger.champion import Champion
 from ledger.lease import hold
+from ledger.purse import Purse
 from ledger.relay import Relay, relay_lease
 from ledger.server import join
 from ledger.standing import Court
 from orgs.lab import Lab
-from orgs.orgfile import OrgFile
+from orgs.orgfile import OrgFile, to_micro
 from orgs.runner import Runner, lift_quarantines
 from sandbox.dataset import Dataset
 from sandbox.device import Device
@@ -66,12 +69,15 @@ class Site:
     budget_s: float
     ledger_weakness: str | None = None
     """How the Redis could lose what it acknowledges, if that was allowed."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """API keys by environment variable: of an actor's Site that asks a language model, and of no other's."""
     seat: str = ""
     """Name of the actor's seat, such as `coder-0`: no other living process has it."""
 
     def of(self, role: str) -> "Site":
         """As an actor of this role gets it."""
-        return replace(self, logins={user: self.logins[user] for user in USERS[role]})
+        keys = self.keys if role in ("planner", "coder", "reviewer") else {}
+        return replace(self, logins={user: self.logins[user] for user in USERS[role]}, keys=keys)
 
     @property
     def lab(self) -> Lab:
@@ -82,6 +88,20 @@ class Site:
 
     def champion(self) -> Champion:
         return Champion(self.root, self.campaign)
+
+    def desk(self, role: str) -> Desk:
+        """What a mind needs that costs money. Money that a dead predecessor in this seat had set aside is booked as spent first."""
+        purse = Purse(self.ledger("agent"), self.org.money.limits(), self.seat)
+        purse.settle()
+        return Desk(
+            role=role,
+            lab=self.root,
+            purse=purse,
+            prices=self.org.prices(self.root),
+            call_microdollars=to_micro(self.org.money.call_usd),
+            transcripts=self.lab.transcripts(self.campaign),
+            keys=self.keys,
+        )
 
 
 def profile_of(site: Site) -> Mapping[str, int | float | str]:
@@ -96,21 +116,36 @@ def build_planner(site: Site, stack: ExitStack) -> Worker:
         site.root,
         profile=profile_of(site),
         max_open=site.org.budget.queue_depth,
-        role=site.root / site.org.roles.planner.file,
+        desk=site.desk("planner"),
+        role=site.org.roles.planner.role_file(site.root),
         program=site.root / site.org.program,
     )
 
 
 def build_coder(site: Site, stack: ExitStack) -> Worker:
     """Gives back first what a dead predecessor in this seat was writing."""
-    role, ledger = site.root / site.org.roles.coder.file, site.ledger("agent")
+    ledger = site.ledger("agent")
     ledger.take_back(site.seat)
-    return Coder(ledger, site.champion(), site.root, profile=profile_of(site), role=role, worker=site.seat)
+    return Coder(
+        ledger,
+        site.champion(),
+        site.root,
+        desk=site.desk("coder"),
+        profile=profile_of(site),
+        role=site.org.roles.coder.role_file(site.root),
+        worker=site.seat,
+    )
 
 
 def build_reviewer(site: Site, stack: ExitStack) -> Worker:
-    role = site.root / site.org.roles.reviewer.file
-    return Reviewer(site.ledger("agent"), site.champion(), site.root, profile=profile_of(site), role=role)
+    return Reviewer(
+        site.ledger("agent"),
+        site.champion(),
+        site.root,
+        desk=site.desk("reviewer"),
+        profile=profile_of(site),
+        role=site.org.roles.reviewer.role_file(site.root),
+    )
 
 
 def build_upkeep(site: Site, stack: ExitStack) -> Worker:
@@ -190,14 +225,28 @@ class Seat:
         self.site = site
         self.stack = ExitStack()
         self.worker: Worker | None = None
+        self.paused = False
 
     def step(self) -> bool:
         try:
             self.worker = self.worker or BUILDERS[self.role](self.site, self.stack)
-            return self.worker.step()
+            worked = self.worker.step()
+        except Unavailable as error:
+            self.note_pause(str(error))
+            raise
         except BaseException:
             self.close()
             raise
+        if worked:
+            self.note_pause(None)
+        return worked
+
+    def note_pause(self, why: str | None) -> None:
+        """Put the begin and the end of a pause into the history, once each."""
+        if self.paused != (why is not None):
+            self.paused = why is not None
+            kind, detail = ("paused", f": {why}") if why is not None else ("goes on", "")
+            self.site.ledger("agent").note(kind, f"{self.site.seat}{detail}")
 
     def close(self) -> None:
         """Give back what the seat holds: the runner's lease."""

@@ -1,24 +1,29 @@
 """Minds: what answers a role's question. Each is a small sibling class; a role file picks one by name."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
+from agents.minds.desk import Desk
 from agents.minds.sampler import Sampler
 from agents.minds.script import Script
-from agents.minds.task import CodeTask, PlanTask, ReviewTask
+from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
 from agents.settings import PlannerSettings, Profile, Settings
-from records import Hypothesis, Review
+from records import Hypothesis, Lesson, Review
 
 
 class Mind(Protocol):
     """Answers typed requests. Returns text and records; runs nothing."""
 
+    def ready(self, settings: Settings) -> None:
+        """Raise BadInput if it could not answer under this role file: no key, say."""
+        ...
+
     def check(self, source: str, settings: PlannerSettings, profile: Profile) -> object:
         """Raise BadInput if it could not plan for this train.py under this role file."""
         ...
 
-    def propose(self, task: PlanTask) -> Hypothesis | None:
-        """The next change to try, or None when it has no new idea."""
+    def propose(self, task: PlanTask) -> Sequence[Hypothesis]:
+        """What to try next, none where it has no new idea."""
         ...
 
     def implement(self, task: CodeTask) -> str:
@@ -29,19 +34,25 @@ class Mind(Protocol):
         """Whether the candidate deserves time on the device."""
         ...
 
+    def learn(self, task: LessonTask) -> Lesson | None:
+        """What a result teaches, or None of a mind that has no words."""
+        ...
 
-def load_mind(settings: Settings, lab: Path) -> Mind:
-    """The mind that a role file asks for.
 
-    Args:
-        settings: front matter of the role file.
-        lab: folder that a script's path is relative to.
+def load_mind(settings: Settings, desk: Desk) -> Mind:
+    """The mind that a role file asks for, at its desk.
 
     Raises:
         BadInput: its script is missing or broken; names file and line.
     """
     match settings.mind:
+        case "anthropic":
+            from agents.minds.anthropic import (
+                Anthropic,
+            )  # imports the SDK, for half a second, which no other mind needs
+
+            return Anthropic(desk)
         case "script":
-            return Script.load(lab / (settings.script or ""))
+            return Script.load(desk.lab / (settings.script or ""))
         case "sampler":
             return Sampler()

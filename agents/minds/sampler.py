@@ -16,8 +16,8 @@ import optuna
 from agents.contract import review
 from agents.knobs import find, resolve, set_knobs, written
 from agents.minds.space import Axis, axes
-from agents.minds.task import CodeTask, PlanTask, ReviewTask
-from agents.settings import PlannerSettings, Profile
+from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
+from agents.settings import PlannerSettings, Profile, Settings
 from records import BadInput, Experiment, Hypothesis, Number, Review, State
 
 DRAWS = 24
@@ -30,6 +30,9 @@ Values = dict[str, Number]
 
 class Sampler:
     """Proposes new values, writes them into the file, and reviews by the contract."""
+
+    def ready(self, settings: Settings) -> None:
+        """Always."""
 
     def check(self, source: str, settings: PlannerSettings, profile: Profile) -> list[Axis]:
         """The axes to search. Raises BadInput when there are none, or a setting is about a constant that is not there."""
@@ -46,8 +49,8 @@ class Sampler:
             )
         return tunable
 
-    def propose(self, task: PlanTask) -> Hypothesis | None:
-        """Values for the least explored knobs, never seen before in this campaign; None when every value was tried.
+    def propose(self, task: PlanTask) -> list[Hypothesis]:
+        """Values for the least explored knobs, never seen before in this campaign; none when every value was tried.
 
         Raises:
             BadInput: train.py has nothing to tune under this role file.
@@ -60,8 +63,8 @@ class Sampler:
             study = study_of(task, chosen, rng.getrandbits(32))
             for values in draws(study, chosen):
                 if frozenset(values.items()) not in tried:
-                    return hypothesis(chosen, values, ideas, task.settings.algorithm)
-        return None
+                    return [hypothesis(chosen, values, ideas, task.settings.algorithm)]
+        return []
 
     def implement(self, task: CodeTask) -> str:
         """The source with the hypothesis' values. Raises BadCandidate."""
@@ -70,6 +73,9 @@ class Sampler:
     def judge(self, task: ReviewTask) -> Review:
         """Static review: contract, no-op, seed-only, not as promised."""
         return review(task.candidate, task.parent_source, task.hypothesis, task.profile)
+
+    def learn(self, task: LessonTask) -> None:
+        """It learns from the scores, without words."""
 
 
 def choices(

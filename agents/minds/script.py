@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from agents.contract import review
 from agents.fence import one_line
-from agents.minds.task import CodeTask, PlanTask, ReviewTask
-from agents.settings import PlannerSettings, Profile
+from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
+from agents.settings import PlannerSettings, Profile, Settings
 from agents.syntax import BadCandidate
 from agents.three_way import carry
-from records import BadInput, Experiment, HeadlineRun, Hypothesis, Record, Review
+from records import BadInput, Experiment, HeadlineRun, Hypothesis, Lesson, Record, Review
 
 LANES = ("improve", "simplify")
 """What minds decide; all else in a recorded night is made anew by the campaign that replays it."""
@@ -38,6 +38,7 @@ class Decision(Record):
     """What it was made from; None for the campaign's start."""
     review: Review | None = None
     """None where the static checks are to judge."""
+    lesson: Lesson | None = None
 
 
 class Numbered(NamedTuple):
@@ -90,13 +91,16 @@ class Script:
             raise BadInput(f"{path}: has no line with a hypothesis and its program: there is nothing to replay")
         return cls(path, decisions)
 
+    def ready(self, settings: Settings) -> None:
+        """Always."""
+
     def check(self, source: str, settings: PlannerSettings, profile: Profile) -> None:
         """A script that could be read can be planned from."""
 
-    def propose(self, task: PlanTask) -> Hypothesis | None:
-        """The first idea that was not proposed in this campaign yet, or None after the last."""
+    def propose(self, task: PlanTask) -> list[Hypothesis]:
+        """The first idea that was not proposed in this campaign yet; none after the last."""
         proposed = {key_of(experiment.hypothesis) for experiment in task.experiments}
-        return next((found.hypothesis for key, found in self.decisions.items() if key not in proposed), None)
+        return [found.hypothesis for key, found in self.decisions.items() if key not in proposed][:1]
 
     def implement(self, task: CodeTask) -> str:
         """The recorded program on top of the present champion. Raises BadCandidate where both changed the same lines."""
@@ -117,6 +121,11 @@ class Script:
         if found is not None and found.review is not None:
             return found.review
         return review(task.candidate, task.parent_source, task.hypothesis, task.profile)
+
+    def learn(self, task: LessonTask) -> Lesson | None:
+        """What the recorded reviewer made of it then; the result may be another one now."""
+        found = self.decisions.get(key_of(task.experiment.hypothesis))
+        return None if found is None else found.lesson
 
 
 def key_of(hypothesis: Hypothesis) -> str:
@@ -170,4 +179,6 @@ def decision_of(at: str, row: Decision | Experiment | HeadlineRun, programs: dic
         raise BadInput(
             f"{at}: #{row.id} was made from commit {row.candidate.parent[:10]}, and no line has its program: export the whole campaign"
         )
-    return Decision(hypothesis=row.hypothesis, source=row.candidate.source, base=base, review=row.review)
+    return Decision(
+        hypothesis=row.hypothesis, source=row.candidate.source, base=base, review=row.review, lesson=row.lesson
+    )

@@ -1,7 +1,11 @@
 -- Words shared by all scripts; put before each of them.
 -- Times are the server's, in milliseconds since 1970. What an experiment has is split by who writes it, so that Redis itself
 -- can refuse the others (ledger/users.py). A campaign's keys begin with its prefix:
---   agents   experiment:<id>   hash: idea, candidate, review, roles, note   programs  hash: meaning of a program -> experiment
+--   agents   experiment:<id>   hash: idea, candidate, review, lesson,       programs  hash: meaning of a program -> experiment
+--                              roles, note, talk
+--            money             hash: millionths of a dollar, paid and held: holds     hash: call -> JSON of its Hold
+--                              campaign, experiment:<id>, and when one was calls     list of JSON, oldest first
+--                              refused
 --   runners  run:<id>          hash: attempts, device, fence, holder, live, spent     hash: device_ms
 --            measurements:<id> list of JSON, oldest first                   scores    sorted set: id by val_bpb
 --            results           hash: what was measured under which seed -> experiment
@@ -59,7 +63,7 @@ local function hash_of(...)
   return redis.sha1hex(table.concat(parts))
 end
 
--- record: what of the row this event wrote (hypothesis, candidate, review, measurement, verdict), with its JSON.
+-- record: what of the row this event wrote (hypothesis, candidate, review, lesson, measurement, verdict), with its JSON.
 -- An entry is put together and taken apart by hand: every step waits for this, and cjson would double what it takes.
 local function note_event(prefix, id, kind, detail, record, json)
   local events = prefix .. 'events'

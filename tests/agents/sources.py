@@ -6,10 +6,12 @@ from agents.contract import make_candidate
 from agents.digest import Incumbent, summarise
 from agents.knobs import resolve, set_knobs
 from agents.minds.sampler import Sampler
-from agents.minds.task import PlanTask
-from agents.settings import PlannerSettings, Profile
-from records import Campaign, Experiment, Hashes, Hypothesis, Measurement, State, Verdict
+from agents.minds.task import CodeTask, PlanTask, ReviewTask
+from agents.prompt import Prompt
+from agents.settings import CoderSettings, PlannerSettings, Profile, Settings
+from records import Campaign, Candidate, Experiment, Hashes, Hypothesis, Measurement, State, Verdict
 
+NOTHING_SAID = Prompt("", "")
 PROFILE: Profile = {"depth": 4, "window_pattern": "SSSL", "warmdown_ratio": 0.5}
 
 TRAIN = '''"""A train.py that keeps the contract and trains nothing."""
@@ -123,7 +125,23 @@ def plan_task(
 ) -> PlanTask:
     champion = Incumbent(commit="a" * 40, val_bpb=bpb, source=source)
     digest = summarise(CAMPAIGN, champion, experiments, "Lower val_bpb.", "")
-    return PlanTask("", digest, list(experiments), settings or PlannerSettings(mind="sampler"), PROFILE, seed)
+    role = settings or PlannerSettings(mind="sampler")
+    return PlanTask(NOTHING_SAID, digest, list(experiments), role, PROFILE, seed, lambda hypothesis: None)
+
+
+def proposal(task: PlanTask) -> Hypothesis:
+    """The sampler's only one."""
+    (hypothesis,) = Sampler().propose(task)
+    return hypothesis
+
+
+def code_task(hypothesis: Hypothesis, source: str, start: str = TRAIN) -> CodeTask:
+    role = CoderSettings(mind="sampler")
+    return CodeTask(NOTHING_SAID, hypothesis, source, start, PROFILE, role, lambda program: None, None)
+
+
+def review_task(hypothesis: Hypothesis, candidate: Candidate) -> ReviewTask:
+    return ReviewTask(NOTHING_SAID, hypothesis, candidate, TRAIN, PROFILE, Settings(mind="sampler"))
 
 
 def play(
@@ -133,9 +151,10 @@ def play(
     best = loss(resolve(source, PROFILE))
     rows = [experiment(1, State.MERGED, Hypothesis(title="baseline", change=""), source=source, bpb=best)]
     for id in range(2, rounds + 2):
-        idea = Sampler().propose(plan_task(rows, source=source, bpb=best, settings=settings, seed=seed))
-        if idea is None:
+        ideas = Sampler().propose(plan_task(rows, source=source, bpb=best, settings=settings, seed=seed))
+        if not ideas:
             break
+        (idea,) = ideas
         edited = set_knobs(source, idea.knobs, PROFILE)
         score = loss(resolve(edited, PROFILE))
         state = State.MERGED if score < best else State.DISCARDED

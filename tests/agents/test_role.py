@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.fence import clean, fenced, one_line
+from agents.minds.desk import Desk
 from agents.role import Role
 from agents.samples import SAMPLES
 from agents.settings import PlannerSettings
@@ -23,15 +24,15 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("name", ["planner", "coder", "reviewer"])
 def test_the_roles_of_the_repository_render(name: str) -> None:
-    Role.load(ROLES / f"{name}.md").check(name, ROLES.parent)
+    Role.load(ROLES / f"{name}.md").check(name, Desk(name, ROLES.parent))
 
 
 def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert Role.load(path).sha256 == hashlib.sha256(GOOD.encode()).hexdigest()
-    assert Role.load(path).render(SAMPLES["coder"][0]).startswith("Title: MATRIX_LR")
+    assert Role.load(path).render(SAMPLES["coder"][0]).text.startswith("Title: MATRIX_LR")
     write(tmp_path, GOOD.replace("Title", "Idea"))
-    assert Role.load(path).render(SAMPLES["coder"][0]).startswith("Idea: MATRIX_LR")
+    assert Role.load(path).render(SAMPLES["coder"][0]).text.startswith("Idea: MATRIX_LR")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) 
         ("---\nmind: sampler\nHello\n", 1, "must start with front matter"),
         ("---\nmind: sampler\ntemprature: 1\n---\nHello\n", 3, "temprature: unknown setting; this role may have: mind"),
         ("---\n# nothing\n---\nHello\n", 2, "mind: is missing"),
-        ("---\n\nmind: oracle\n---\nHello\n", 3, "mind: input should be 'sampler'"),
+        ("---\n\nmind: oracle\n---\nHello\n", 3, "mind: input should be 'anthropic', 'sampler' or 'script'"),
         ("---\nmind: sampler\nmind: sampler\n---\nHello\n", 3, "mind is set twice"),
         ("---\nmind: [sampler\n---\nHello\n", 2, "not YAML"),
         ("---\n- mind\n---\nHello\n", 2, "front matter"),
@@ -61,7 +62,7 @@ def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) 
 def test_an_error_names_file_line_and_what_is_allowed(tmp_path: Path, text: str, line: int, says: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(BadInput) as refusal:
-        Role.load(path).check("coder", tmp_path)
+        Role.load(path).check("coder", Desk("coder", tmp_path))
     message = str(refusal.value)
     assert message.startswith(f"{path}:{line}: ")
     assert says in message
@@ -71,14 +72,14 @@ def test_an_error_names_file_line_and_what_is_allowed(tmp_path: Path, text: str,
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "coder.md"
     path.write_bytes(GOOD.replace("\n", "\r\n").encode())
-    Role.load(path).check("coder", tmp_path)
+    Role.load(path).check("coder", Desk("coder", tmp_path))
 
 
 def test_a_missing_role_file_and_an_unknown_role_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nobody\.md: cannot be read"):
         Role.load(tmp_path / "nobody.md")
     with pytest.raises(BadInput, match="no role is called 'cook'; there are: planner, coder, reviewer"):
-        Role.load(write(tmp_path, GOOD)).check("cook", tmp_path)
+        Role.load(write(tmp_path, GOOD)).check("cook", Desk("cook", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -113,4 +114,4 @@ def test_fenced_text_cannot_leave_its_fence_and_is_capped() -> None:
 def test_a_planner_sees_failure_text_only_as_data() -> None:
     later = dict(SAMPLES["planner"][1])
     prompt = Role.load(ROLES / "planner.md").render(later)
-    assert "```text\ncrash: loss is NaN\n```" in prompt
+    assert "```text\ncrash: loss is NaN\n```" in prompt.task

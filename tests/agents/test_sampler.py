@@ -9,10 +9,9 @@ from agents.contract import make_candidate
 from agents.knobs import find, resolve
 from agents.minds.sampler import Sampler, observations, study_of
 from agents.minds.space import Axis, axes
-from agents.minds.task import CodeTask, ReviewTask
 from agents.settings import PlannerSettings
 from records import BadInput, Hypothesis, Number, State
-from tests.agents.sources import PROFILE, TRAIN, best_of, experiment, plan_task, play
+from tests.agents.sources import PROFILE, TRAIN, best_of, code_task, experiment, plan_task, play, proposal, review_task
 
 SETTINGS = PlannerSettings(mind="sampler")
 
@@ -151,14 +150,12 @@ def test_values_that_are_still_in_flight_are_not_proposed_again() -> None:
     settings = PlannerSettings(
         mind="sampler", space={"DEPTH": [3, 5]}, frozen=["MATRIX_LR", "EMBED_LR", "MOMENTUM", "BATCH_TOKENS"]
     )
-    first = Sampler().propose(plan_task([], settings=settings))
-    assert first is not None
+    first = proposal(plan_task([], settings=settings))
     waiting = [experiment(2, State.QUEUED, first)]
-    second = Sampler().propose(plan_task(waiting, settings=settings))
-    assert second is not None
+    second = proposal(plan_task(waiting, settings=settings))
     assert {first.knobs["DEPTH"], second.knobs["DEPTH"]} == {3, 5}
     both = [*waiting, experiment(3, State.PROPOSED, second)]
-    assert Sampler().propose(plan_task(both, settings=settings)) is None
+    assert Sampler().propose(plan_task(both, settings=settings)) == []
 
 
 def test_nothing_to_tune_and_settings_for_constants_that_are_not_there_are_said_in_one_line() -> None:
@@ -169,15 +166,13 @@ def test_nothing_to_tune_and_settings_for_constants_that_are_not_there_are_said_
 
 
 def test_a_hypothesis_says_what_changes_and_forecasts_the_campaigns_base_rate() -> None:
-    first = Sampler().propose(plan_task([]))
-    assert first is not None
+    first = proposal(plan_task([]))
     (name, value), before = next(iter(first.knobs.items())), resolve(TRAIN, PROFILE)
     assert first.title == f"{name} {before[name]} → {value}"
     assert (first.probability, first.expected_delta_bpb) == (0.5, 0.0)
     rows = [experiment(id, State.DISCARDED, first, bpb=2.1) for id in (2, 3)]
     rows.append(experiment(4, State.MERGED, first, bpb=1.9))
-    later = Sampler().propose(plan_task(rows))
-    assert later is not None
+    later = proposal(plan_task(rows))
     assert later.probability == pytest.approx(2 / 5)
     assert later.expected_delta_bpb == pytest.approx(0.1)
 
@@ -220,6 +215,6 @@ def test_on_a_quadratic_the_estimator_beats_blind_draws_on_average() -> None:
 def test_what_the_sampler_proposes_and_writes_it_approves() -> None:
     mind = Sampler()
     for row in play(quadratic, TRAIN, SETTINGS, rounds=10, seed=2)[1:]:
-        source = mind.implement(CodeTask("", row.hypothesis, TRAIN, TRAIN, PROFILE))
+        source = mind.implement(code_task(row.hypothesis, TRAIN))
         candidate = make_candidate("a" * 40, TRAIN, source)
-        assert mind.judge(ReviewTask("", row.hypothesis, candidate, TRAIN, PROFILE)).approved
+        assert mind.judge(review_task(row.hypothesis, candidate)).approved

@@ -8,8 +8,8 @@ import pytest
 
 from agents.contract import make_candidate
 from agents.knobs import set_knobs
+from agents.minds.desk import Desk
 from agents.minds.script import Script
-from agents.minds.task import CodeTask, ReviewTask
 from agents.planner import Planner
 from agents.role import Role
 from agents.settings import PlannerSettings
@@ -18,7 +18,7 @@ from ledger.export import json_lines, write_experiments
 from ledger.lease import acquire
 from records import BadInput, Candidate, Experiment, Hypothesis, Review, State
 from tests.agents.lab import Lab
-from tests.agents.sources import PROFILE, TRAIN, experiment, plan_task
+from tests.agents.sources import PROFILE, TRAIN, code_task, experiment, plan_task, review_task
 
 FASTER = TRAIN.replace("MATRIX_LR = 0.04 ", "MATRIX_LR = 0.06 ")
 WIDER = TRAIN.replace("DEPTH * 64", "DEPTH * 96")
@@ -165,7 +165,7 @@ def test_what_a_recorded_program_was_made_from_is_found_in_the_file(tmp_path: Pa
     after = FASTER.replace("MOMENTUM = 0.95", "MOMENTUM = 0.9")
     rows = recorded(1, "a" * 40, TRAIN, lane="baseline"), merged, recorded(3, "b" * 40, after)
     script = Script.load(night(tmp_path, *rows))
-    written = script.implement(CodeTask("", rows[2].hypothesis, TRAIN, TRAIN, PROFILE))
+    written = script.implement(code_task(rows[2].hypothesis, TRAIN, TRAIN))
     assert written == TRAIN.replace("MOMENTUM = 0.95", "MOMENTUM = 0.9")
 
 
@@ -192,7 +192,7 @@ def test_a_recorded_review_is_given_again_and_without_one_the_contract_is_checke
     script = Script.load(path)
 
     def judge(title: str) -> Review:
-        task = ReviewTask("", Hypothesis.model_validate(idea(title)), candidate, TRAIN, PROFILE)
+        task = review_task(Hypothesis.model_validate(idea(title)), candidate)
         return script.judge(task)
 
     assert judge("told") == Review.model_validate(refusal)
@@ -203,16 +203,16 @@ def test_recorded_constants_that_stand_side_by_side_do_not_conflict(tmp_path: Pa
     hypothesis = {**idea("embed"), "knobs": {"EMBED_LR": 0.5}}
     source = set_knobs(TRAIN, {"EMBED_LR": 0.5}, PROFILE)
     script = Script.load(write(tmp_path / "s.jsonl", {"hypothesis": hypothesis, "source": source}))
-    task = CodeTask("", Hypothesis.model_validate(hypothesis), FASTER, TRAIN, PROFILE)
+    task = code_task(Hypothesis.model_validate(hypothesis), FASTER, TRAIN)
     assert script.implement(task) == set_knobs(FASTER, {"EMBED_LR": 0.5}, PROFILE)
 
 
 def test_an_idea_that_the_script_does_not_have_is_refused(tmp_path: Path) -> None:
     script = Script.load(write(tmp_path / "s.jsonl", line("wider", WIDER)))
     with pytest.raises(BadCandidate, match=r"s\.jsonl has no line with this hypothesis"):
-        script.implement(CodeTask("", Hypothesis(title="x", change="c"), TRAIN, TRAIN, PROFILE))
+        script.implement(code_task(Hypothesis(title="x", change="c"), TRAIN, TRAIN))
     every = [experiment(2, State.REFUSED, Hypothesis.model_validate(idea("wider")))]
-    assert script.propose(plan_task(every)) is None
+    assert script.propose(plan_task(every)) == []
 
 
 # ---- what is wrong with a file ---------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_a_broken_line_is_named_before_anything_starts(tmp_path: Path, rows: str
     (tmp_path / "s.jsonl").write_text(rows)
     (tmp_path / "coder.md").write_text("---\nmind: script\nscript: s.jsonl\n---\nCode.\n")
     with pytest.raises(BadInput) as refusal:
-        Role.load(tmp_path / "coder.md").check("coder", tmp_path)
+        Role.load(tmp_path / "coder.md").check("coder", Desk("coder", tmp_path))
     assert str(refusal.value).startswith(f"{tmp_path / 's.jsonl'}{says}")
     assert "\n" not in str(refusal.value)
 

@@ -58,9 +58,9 @@ def test_a_program_that_is_missing_is_named(lab: Lab) -> None:
 
 def test_what_a_person_writes_into_guidance_reaches_the_next_prompt(lab: Lab) -> None:
     role = Role.load(lab.root / "roles" / "planner.md")
-    assert "try the warmdown" not in lab.planner.task(role).prompt
+    assert "try the warmdown" not in lab.planner.task(role).prompt.text
     (lab.root / "guidance.md").write_text("Please try the warmdown.")
-    assert "Please try the warmdown." in lab.planner.task(role).prompt
+    assert "Please try the warmdown." in lab.planner.task(role).prompt.text
 
 
 def test_an_idea_about_a_constant_that_is_gone_is_refused_with_the_reason(lab: Lab) -> None:
