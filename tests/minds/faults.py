@@ -1,4 +1,7 @@
-"""What can go wrong at the other end of the line, and when it does."""
+"""What can go wrong at the other end of the line, and when it does.
+
+Slips in tool calls are also made where a tool is strict: other servers of the same API do not hold their models to a schema.
+"""
 
 import json
 import random
@@ -35,6 +38,7 @@ class Line(Enum):
     INTERRUPTED = "closed in the middle of the answer"
     TRUNCATED = "an answer whose JSON stops half-way"
     NOT_JSON = "status 200 with a page for people"
+    OVERLOADED_LATE = "a stream that begins well and ends in an error; without a stream, just the error"
 
 
 @dataclass(frozen=True)
@@ -163,11 +167,16 @@ FAULTS: dict[str, Fault] = {
     "spend_limit": SPEND_LIMIT,
     "server_error": Failure(500, "api_error", "Internal server error"),
     "overloaded": OVERLOADED,
+    "usage_limit": Failure(400, "invalid_request_error", "You have reached your specified API usage limits."),
+    "no_credit": Failure(402, "billing_error", "There is an issue with your billing or payment information."),
+    "key_revoked": Failure(401, "authentication_error", "invalid x-api-key"),
+    "no_permission": Failure(403, "permission_error", "Your API key does not have permission to use this model."),
     "stall": Stall(30.0),
     "hang_up": Line.HANG_UP,
     "interrupted": Line.INTERRUPTED,
     "truncated": Line.TRUNCATED,
     "not_json": Line.NOT_JSON,
+    "overloaded_late": Line.OVERLOADED_LATE,
     "refusal": Slip(refuse),
     "cut": Slip(cut_in_call),
     "no_call": Slip(say_only),

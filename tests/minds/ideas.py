@@ -62,6 +62,17 @@ STRUCTURE = (
         ),
     ),
     Idea(
+        "Half the tokens per step",
+        "In a short training more steps are worth more than smoother gradients.",
+        "schedule",
+        (
+            (
+                'TOTAL_BATCH_TOKENS = PROFILE["total_batch_tokens"]',
+                'TOTAL_BATCH_TOKENS = PROFILE["total_batch_tokens"] // 2',
+            ),
+        ),
+    ),
+    Idea(
         "No norm right after the embedding",
         "Embeddings start with unit variance, and each block norms what it reads anyway.",
         "architecture",

@@ -25,18 +25,34 @@ def say(text: str) -> list[Block]:
 
 
 def call(body: Body, name: str, **values: Any) -> list[Block]:
-    """A tool call, with those of the values that the tool has a field for."""
-    fields = prompt.tools(body)[name]["input_schema"].get("properties", {})
-    return [{"type": "tool_use", "name": name, "input": shaped(values, fields)}]
+    """A tool call with these values, in the shape that the tool's schema wants."""
+    schema = prompt.tools(body)[name]["input_schema"]
+    return [{"type": "tool_use", "name": name, "input": shaped(values, schema, schema)}]
 
 
-def shaped(values: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """The values that have a field; a table as rows of name and value where the field is a list."""
-    kept = {name: value for name, value in values.items() if not fields or name in fields}
-    for name, value in kept.items():
-        if isinstance(value, dict) and fields.get(name, {}).get("type") == "array":
-            kept[name] = [{"name": key, "value": inner} for key, inner in value.items()]
-    return kept
+EMPTY: dict[str | None, Any] = {"string": "", "number": 0, "integer": 0, "boolean": False, "array": [], "object": {}}
+
+
+def shaped(value: Any, schema: Any, root: Any) -> Any:
+    """A value made to fit a JSON schema, as a model would: fields that there are, required ones at least empty, one of the words that
+    may be said, and rows where a table has to be a list (a strict schema cannot hold names that it does not know)."""
+    schema = prompt.resolved(schema, root)
+    match value, schema.get("type"):
+        case dict(), "array":
+            item = prompt.resolved(schema.get("items", {}), root)
+            texts = [name for name, field in item.get("properties", {}).items() if field.get("type") == "string"]
+            others = [name for name in item.get("properties", {}) if name not in texts]
+            return [{texts[0]: key, others[0]: inner} for key, inner in value.items()]
+        case list(), "array":
+            return [shaped(item, schema.get("items", {}), root) for item in value]
+        case dict(), _ if schema.get("properties"):
+            fields = {name: prompt.resolved(field, root) for name, field in schema["properties"].items()}
+            given = {name: value[name] for name in fields if name in value}
+            needed = {
+                name: EMPTY.get(fields[name].get("type")) for name in schema.get("required", ()) if name not in value
+            }
+            return {name: shaped(inner, fields[name], root) for name, inner in {**given, **needed}.items()}
+    return schema["enum"][0] if "enum" in schema and value not in schema["enum"] else value
 
 
 def competent(body: Body) -> list[Block]:
@@ -66,8 +82,7 @@ def plan(body: Body) -> list[Block]:
     fresh = [idea for idea in ideas(program) if not contains(known, idea.title.split())]
     if not fresh:
         return say("Everything that I can think of has been tried.")
-    fields = prompt.tools(body)["propose"]["input_schema"].get("properties", {}).get("hypotheses", {}).get("items", {})
-    chosen = [shaped(proposal(idea), fields.get("properties", {})) for idea in fresh[: prompt.number_asked(text)]]
+    chosen = [proposal(idea) for idea in fresh[: prompt.number_asked(text)]]
     return call(body, "propose", hypotheses=chosen)
 
 
@@ -216,7 +231,8 @@ def objection(text: str, unified: str) -> tuple[str, str]:
         return "not_as_promised", f"Promised were {', '.join(listed)}; changed were {', '.join(added)[:200]}"
     spelled = prompt.replacements(prompt.hypothesis(text))
     promised = {line.strip() for pair in spelled for part in pair for line in part.split("\n")}
-    if spelled and (strange := [line for line in [*added, *removed] if line not in promised]):
+    strange = [line for line in [*added, *removed] if not any(part and part in line for part in promised)]
+    if spelled and strange:
         return "not_as_promised", f"This was not promised: {strange[0][:200]}"
     return "ok", "One change, the one that was promised."
 

@@ -131,10 +131,12 @@ def is_diff(text: str) -> bool:
 
 
 def hypothesis(text: str) -> str:
-    """What was promised: all material that is neither train.py nor a diff, under a heading that sounds like it, or anywhere."""
+    """What was promised: the material under the heading that sounds most like it, or else all that is neither train.py nor a diff."""
     material = [fence for fence in fences(text) if not is_diff(fence.text) and "def build_model(" not in fence.text]
-    promised = [fence for fence in material if re.search(r"hypothesis|promise|what to do|change", fence.heading)]
-    return "\n\n".join(fence.text for fence in promised or material)
+    for word in ("hypothesis", "promise", "to do", "change"):
+        if promised := [fence.text for fence in material if word in fence.heading]:
+            return "\n\n".join(promised)
+    return "\n\n".join(fence.text for fence in material)
 
 
 def replacements(text: str) -> list[tuple[str, str]]:
@@ -171,3 +173,10 @@ def number_asked(text: str) -> int:
 def tools(body: Body) -> dict[str, Block]:
     """Tools offered, by name."""
     return {tool["name"]: tool for tool in body.get("tools") or []}
+
+
+def resolved(schema: Block, root: Block) -> Block:
+    """A JSON schema itself, where it only points into the definitions of the whole."""
+    while "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema

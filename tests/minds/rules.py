@@ -235,8 +235,13 @@ def check_block(where: str, role: str, block: Any) -> None:
     if kind == "tool_use" and not isinstance(block["input"], dict):
         raise bad(f"{where}.tool_use.input: Input should be a valid dictionary")
     if kind == "tool_result":
+        if block.get("is_error") and not block.get("content"):
+            raise bad(f"{where}.tool_result: content cannot be empty if `is_error` is true")
         for inner in as_blocks(block["content"]) if isinstance(block.get("content"), list) else []:
             check_block(f"{where}.tool_result.content", "tool", inner)
+            refuse_extra(
+                f"{where}.tool_result.content", inner, {"type", "text"}
+            )  # a breakpoint in here is not implemented
 
 
 def check_text(text: str) -> None:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -23,7 +24,21 @@ from typing import Any, Self
 
 from tests.minds.blocks import Block, Body, places, tokens
 from tests.minds.cache import PromptCache
-from tests.minds.faults import FAULTS, Failure, Fault, Line, Reply, Schedule, Slip, Stall, at_rate, cut, never, reply
+from tests.minds.faults import (
+    FAULTS,
+    OVERLOADED,
+    Failure,
+    Fault,
+    Line,
+    Reply,
+    Schedule,
+    Slip,
+    Stall,
+    at_rate,
+    cut,
+    never,
+    reply,
+)
 from tests.minds.policy import POLICIES, Policy
 from tests.minds.rules import Refused, bad, check_body, check_headers, is_local, sign
 
@@ -145,6 +160,8 @@ class MessagesServer:
         with self.lock:
             number, self.asked = self.asked, self.asked + 1
         fault = self.faults(number, call.at_s, call.body)
+        if fault is Line.OVERLOADED_LATE and not call.body.get("stream"):
+            fault = OVERLOADED
         if isinstance(fault, Failure):
             call.status, call.reply = fault.status, failure_body(fault, call)
             return fault
@@ -281,7 +298,9 @@ class Listener(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error of ours."""
+        """A client that hangs up is no error of ours; anything else is."""
+        if not isinstance(sys.exception(), OSError):
+            self.api.errors.append(traceback.format_exc())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -312,9 +331,10 @@ class Handler(BaseHTTPRequestHandler):
         kind, data = "application/json", json.dumps(call.reply).encode()
         if call.status == 200 and call.path == "/v1/messages" and call.body.get("stream"):
             kind = "text/event-stream"
-            data = b"".join(
-                f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events(call.reply)
-            )
+            told = list(events(call.reply))
+            if fault is Line.OVERLOADED_LATE:
+                told = [*told[: len(told) // 2], failure_body(OVERLOADED, call)]
+            data = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in told)
         if fault is Line.NOT_JSON:
             kind, data = "text/html", b"<html><body>Please log in to use this network.</body></html>"
         if fault is Line.TRUNCATED:

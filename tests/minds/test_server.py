@@ -320,6 +320,7 @@ def test_a_tool_call_is_answered_first_thing_in_the_next_message(server: Message
     assert "unexpected `tool_use_id` found in `tool_result` blocks: toolu_x" in refusal(
         server, **follow(result(use), result("toolu_x"))
     )
+    assert "content cannot be empty" in refusal(server, **follow({**result(use, ""), "is_error": True}))
     assert "must have a single result" in refusal(server, **follow(result(use), result(use)))
 
 
@@ -496,6 +497,29 @@ def test_the_api_may_fail(name: str, status: int, kind: str) -> None:
         ask(server)
     body: Any = caught.value.body
     assert (caught.value.status_code, body["error"]["type"]) == (status, kind)
+
+
+def test_a_stream_may_end_in_an_error() -> None:
+    request: Any = {"model": MODEL, "max_tokens": 1000, "messages": [user("?")]}
+    with with_fault("overloaded_late") as server:
+        stream = client(server).messages.stream(**request)
+        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"), stream as events:
+            events.until_done()
+        assert client(server).messages.create(**request).content
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("usage_limit", anthropic.BadRequestError),
+        ("no_credit", anthropic.PaymentRequiredError),
+        ("key_revoked", anthropic.AuthenticationError),
+        ("no_permission", anthropic.PermissionDeniedError),
+    ],
+)
+def test_some_failures_are_for_a_person_to_mend(name: str, error: type[anthropic.APIStatusError]) -> None:
+    with with_fault(name) as server, pytest.raises(error):
+        ask(server)
 
 
 @pytest.mark.parametrize("name", ["hang_up", "interrupted"])
