@@ -43,6 +43,7 @@ from orgs.lab import Lab
 from orgs.launch import Outcome, newest, unfinished
 from orgs.launch import launch as run_campaign
 from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
+from orgs.preflight import Preflight
 from orgs.report import (
     explain_audit,
     explain_reproduction,
@@ -63,6 +64,7 @@ from sandbox.device import Device, find_device
 from sandbox.engines import Engine
 from sandbox.failure import Faulted
 from sandbox.measure import measure, preview
+from sandbox.oversee import Cancelled
 from sandbox.profile import STOLEN_CPU, Limits
 from sandbox.ready import ready_engine
 from sandbox.receipt import KEY, Key, read_receipt
@@ -224,6 +226,45 @@ def audit(
         out.print(Text(f"✓ {explain_audit(found)}"), soft_wrap=True)
 
 
+@app.command(epilog="Example: autoresearch-org preflight train.py --org orgs/demo.toml --json")
+def preflight(
+    source: Annotated[Path, typer.Argument(help="The train.py to try.")] = Path("train.py"),
+    org: Annotated[
+        Path | None, typer.Option(help="Org file: its dataset and its sandbox, instead of the options below.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
+    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    engine: EngineOption = "auto",
+    image: ImageOption = None,
+    runtime: RuntimeOption = None,
+    as_json: JsonOption = False,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Does this train.py start, train and submit? Two tiny steps on the CPU, as coders try an edit before they hand it in."""
+    lab = Lab.open(lab_root)
+    text = read_source(source)
+    if org is not None:
+        chosen = OrgFile.load(org, lab.root)
+        data, settings = ensure_dataset(lab, chosen.data, err), chosen.sandbox
+    else:
+        data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
+        settings = sandbox_settings(engine=engine, image=image, runtime=runtime)
+    with err.status("checking the sandbox"):
+        attempt = Preflight.open(lab, data, settings)
+    with cancelled_by_signals() as cancel, err.status("trying two steps"):
+        try:
+            found = attempt(text, cancel)
+        except Cancelled:
+            raise typer.Exit(130) from None
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        mark, style = {"passes": ("✓", ""), "fails": ("✗", "red"), "unknown": ("?", "yellow")}[found.outcome]
+        out.print(Text(f"{mark} {found.text}", style=style), soft_wrap=True)
+    if found.outcome == "fails":
+        raise typer.Exit(5)
+
+
 @app.command(epilog="Example: autoresearch-org launch orgs/demo.toml")
 def launch(
     org: Annotated[Path, typer.Argument(help="Org file.")],
@@ -310,12 +351,7 @@ def doctor(
     lab_root: LabOption = Path(),
 ) -> None:
     """Look at everything that a night depends on: one line for each thing, and what to do about it."""
-    try:
-        settings = SandboxSettings.model_validate(
-            {"engine": engine, "image": image, "runtime": runtime, "device": device, "strict": strict}
-        )
-    except ValidationError as error:
-        raise BadInput(f"--{explain(error)}") from None
+    settings = sandbox_settings(engine=engine, image=image, runtime=runtime, device=device, strict=strict)
     lines = []
     with (err if as_json else out).status("looking") as status:  # on the console of the lines, or they would mix
         examination = Examination(
@@ -742,6 +778,14 @@ def read_source(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
+
+
+def sandbox_settings(**options: object) -> SandboxSettings:
+    """Options of a command as an org file would have them. Raises BadInput that names the first that is wrong."""
+    try:
+        return SandboxSettings.model_validate(options)
+    except ValidationError as error:
+        raise BadInput(f"--{explain(error)}") from None
 
 
 def checked_engine(

@@ -276,14 +276,9 @@ class Job:
         on_phase: Callable[[str], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
-        if len(self.source) > SOURCE_LIMIT_BYTES:
-            raise Faulted(
-                FailureKind.INVALID, f"train.py has {len(self.source)} bytes, over the limit of {SOURCE_LIMIT_BYTES}"
-            )
         with run_directory(self.state_dir, self.run_id) as folder:
             on_phase("starting")
             self.train(folder, notes, early_stop, on_phase, on_progress)
-            notes.parameters = count_parameters(folder / "weights" / WEIGHTS)
             on_phase("scoring")
             rows = self.dataset.rows("val") if unseal is None else self.dataset.unsealed(unseal)
             started = time.monotonic()
@@ -307,7 +302,11 @@ class Job:
         on_phase: Callable[[str], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
-        """Train in a container; the weights are then in `folder`/weights."""
+        """Train in a container; the weights are then in `folder`/weights, and look like weights."""
+        if len(self.source) > SOURCE_LIMIT_BYTES:
+            raise Faulted(
+                FailureKind.INVALID, f"train.py has {len(self.source)} bytes, over the limit of {SOURCE_LIMIT_BYTES}"
+            )
         weights = readable_folder(folder / "weights")
         notes.kernels_sha256 = None if self.kernels is None else hash_file(self.kernels)
         # Staged on the same file system, so that it appears at `go` by a rename, however large it is.
@@ -336,6 +335,7 @@ class Job:
             )
         (weights / WEIGHTS).chmod(0o444)
         failpoint.reach("measure.collected")
+        notes.parameters = count_parameters(weights / WEIGHTS)
 
     def compile(self, folder: Path) -> Path:
         """Start up and no more: the file with what the compiler made meanwhile, without having seen any data.
@@ -442,11 +442,7 @@ class Job:
         """
         dataset = self.dataset
         for phase in ("claim", "audit"):
-            # Each its own files: what one process does to the kernel's cache of a file, another could notice.
-            lab = readable_folder(folder / f"lab-{phase}")
-            self.write_lab(lab, token_bytes=rows.itemsize, scrambled=preview)
-            write_readable(lab / "score.py", INSIDE.read_bytes())
-            shutil.copytree(folder / "weights", folder / f"weights-{phase}")
+            self.equip(folder, phase, rows, scrambled=preview)
         text, size = Text(rows, dataset.token_bytes()), batch_rows(dataset.max_seq_len, dataset.vocab_size, self.device)
         exam = Exam(text, dataset.rows("train"), size, self.rigour)
         started = time.monotonic()
@@ -465,9 +461,17 @@ class Job:
                 except Caught as caught:
                     raise exam.look_into(caught, respondent) if preview else caught from None
 
+    def equip(self, folder: Path, phase: str, rows: Rows, scrambled: bool = False) -> None:
+        """What a scorer of that phase is given. Each its own files: what one process does to the kernel's cache of a file, another
+        could notice."""
+        lab = readable_folder(folder / f"lab-{phase}")
+        self.write_lab(lab, token_bytes=rows.itemsize, scrambled=scrambled)
+        write_readable(lab / "score.py", INSIDE.read_bytes())
+        shutil.copytree(folder / "weights", folder / f"weights-{phase}")
+
     @contextmanager
     def scorer(self, folder: Path, phase: str) -> Iterator[Scorer]:
-        """A container that waits to be asked; nothing of the candidate's runs in it yet."""
+        """A container that was equipped and waits to be asked; nothing of the candidate's runs in it yet."""
         gate_dir = readable_folder(folder / f"gate-{phase}")
         lab, weights = folder / f"lab-{phase}", folder / f"weights-{phase}"
         mounts = (Mount(lab, "/lab"), Mount(weights, "/weights"), Mount(gate_dir, "/gate"))

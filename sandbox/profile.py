@@ -95,6 +95,9 @@ OUTPUT_BYTES_S = 8 * 2**20
 STOLEN_CPU = 0.25
 """Measured on two CPUs: 0.00 when nobody else works, 0.33 and more beside one busy loop (docs/design-notes.md, "Void runs")."""
 
+LEAST_SHARES = 2
+"""Engines make the least weight of cgroup v2 of it, 1 of 10,000 where everybody has 100."""
+
 UNBOUNDED = 2**40
 """In place of a bound that was taken away, where an engine must be given one."""
 
@@ -121,6 +124,8 @@ class Limits:
     """Time after the end of a container in which its GPU must be as it was before."""
     stolen_cpu: float = STOLEN_CPU
     """Share of its CPU time that others may take from a run on the CPU; beyond that the run is void."""
+    cpu_shares: int | None = None
+    """Its weight where CPUs are contended, in cgroup v1's unit: everybody has 1024, LEAST_SHARES is the least. None: as everybody."""
 
     @classmethod
     def of(cls, cpus: float | None = None, memory_gb: float | None = None, stolen_cpu: float = STOLEN_CPU) -> "Limits":
@@ -288,6 +293,10 @@ class LaunchProfile:
     @property
     def cpus(self) -> float | None:
         return self.limits.cpus if Control.CPU in self.controls else None
+
+    @property
+    def cpu_shares(self) -> int | None:
+        return self.limits.cpu_shares
 
     @property
     def cpuset(self) -> tuple[int, ...] | None:

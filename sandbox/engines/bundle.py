@@ -52,6 +52,8 @@ def _resources(profile: LaunchProfile) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if profile.cpus is not None:
         cpu |= {"quota": int(profile.cpus * CPU_PERIOD_US), "period": CPU_PERIOD_US}
+    if profile.cpu_shares is not None:
+        cpu |= {"shares": profile.cpu_shares}
     if profile.cpuset is not None:
         cpu |= {"cpus": ",".join(map(str, profile.cpuset))}
     resources: dict[str, Any] = {"cpu": cpu, "devices": _device_rules(profile)}

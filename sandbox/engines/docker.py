@@ -211,6 +211,7 @@ class DockerEngine:
                 pids_limit=profile.pids,
                 cpu_period=None if profile.cpus is None else CPU_PERIOD_US,
                 cpu_quota=None if profile.cpus is None else int(profile.cpus * CPU_PERIOD_US),
+                cpu_shares=profile.cpu_shares,
                 cpuset_cpus=None if profile.cpuset is None else ",".join(map(str, profile.cpuset)),
                 oom_score_adj=500,
                 runtime=self.runtime,

@@ -32,6 +32,7 @@ from tests.orgs.lab import ROOT, command, environment, make_lab, run
         ["ledger", "backup"],
         ["ledger", "restore"],
         ["audit"],
+        ["preflight"],
         ["receipt"],
         ["receipt", "show"],
         ["receipt", "verify"],
