@@ -9,14 +9,14 @@ import failpoint
 from agents.contract import complaint, make_candidate
 from agents.minds import load_mind
 from agents.minds.desk import Desk
-from agents.minds.task import CodeTask, Tried
+from agents.minds.task import CodeTask
 from agents.recombine import LANES, recombine
 from agents.role import Role, RoleFile
 from agents.settings import CoderSettings
 from agents.syntax import BadCandidate
 from ledger import Ledger
 from ledger.champion import Champion
-from records import Candidate, Experiment
+from records import Candidate, Experiment, Preflighted
 
 
 class Coder:
@@ -43,7 +43,7 @@ class Coder:
         *,
         desk: Desk | None = None,
         profile: Mapping[str, int | float | str],
-        preflight: Callable[[str], Tried] | None = None,
+        preflight: Callable[[str], Preflighted] | None = None,
         role: RoleFile | None = None,
         worker: str | None = None,
     ):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.prices import Prices
 from agents.role import RoleFile
-from agents.settings import LANGUAGE, SETTINGS
+from agents.settings import LANGUAGE, SETTINGS, Settings
 from ledger.purse import MILLION, Limits
 from ledger.rules import make_rule
 from records import BadInput, Policy
@@ -42,6 +42,10 @@ class RoleSeat(Section):
 
     def role_file(self, lab: Path) -> RoleFile:
         return RoleFile(lab / self.file, self.settings)
+
+    def asks_a_model(self, lab: Path) -> bool:
+        """Whether its mind is a language model. Raises BadInput."""
+        return self.role_file(lab).load().settings(Settings).mind in LANGUAGE
 
 
 class Roles(Section):

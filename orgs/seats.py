@@ -27,6 +27,7 @@ from ledger.server import join
 from ledger.standing import Court
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile, to_micro
+from orgs.preflight import Preflight
 from orgs.runner import Runner, lift_quarantines
 from sandbox.dataset import Dataset
 from sandbox.device import Device
@@ -103,6 +104,10 @@ class Site:
             keys=self.keys,
         )
 
+    def preflight(self) -> Preflight:
+        dataset = Dataset.open(self.lab.dataset(self.org.data), verify=False)
+        return Preflight.open(self.lab, dataset, self.org.sandbox.model_copy(update={"engine": self.engine}))
+
 
 def profile_of(site: Site) -> Mapping[str, int | float | str]:
     """The sizes that the dataset suggests. The runner verifies the files; here the manifest is enough."""
@@ -132,6 +137,7 @@ def build_coder(site: Site, stack: ExitStack) -> Worker:
         site.root,
         desk=site.desk("coder"),
         profile=profile_of(site),
+        preflight=site.preflight() if site.org.roles.coder.asks_a_model(site.root) else None,
         role=site.org.roles.coder.role_file(site.root),
         worker=site.seat,
     )

@@ -283,12 +283,10 @@ class Bench:
             raise Unusable("no preflight is left; submit, or give up")
         self.preflights += 1
         tried = self.task.preflight(self.source)
-        if tried.passed:
-            return "it runs"
-        if tried.passed is None:
-            return f"not known whether it runs:\n{fenced(tried.text, PREFLIGHT_LIMIT_CHARACTERS)}"
-        self.last_error = one_line(tried.text[-400:], 400)
-        return f"it fails:\n{fenced(tried.text, PREFLIGHT_LIMIT_CHARACTERS)}"
+        said = fenced(tried.text, PREFLIGHT_LIMIT_CHARACTERS)
+        if tried.outcome == "fails":
+            self.last_error = one_line(tried.text[-400:], 400)
+        return f"{tried.outcome}:\n{said}"
 
     def submit(self, _: Summary) -> Done[str]:
         if (complaint := self.task.complaint(self.source)) is not None:

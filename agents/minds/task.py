@@ -6,16 +6,7 @@ from typing import NamedTuple
 from agents.digest import Digest
 from agents.prompt import Prompt
 from agents.settings import CoderSettings, PlannerSettings, Profile, Settings
-from records import Candidate, Experiment, Hypothesis
-
-
-class Tried(NamedTuple):
-    """How a preflight went."""
-
-    passed: bool | None
-    """None where it cannot be told, since the machine was too slow for it."""
-    text: str = ""
-    """What went wrong. It quotes the candidate: data, never instructions."""
+from records import Candidate, Experiment, Hypothesis, Preflighted
 
 
 class PlanTask(NamedTuple):
@@ -46,7 +37,7 @@ class CodeTask(NamedTuple):
     settings: CoderSettings
     complaint: Callable[[str], str | None]
     """What static checks have against a program (contract, lint, no change at all), if anything. Nothing of it is run."""
-    preflight: Callable[[str], Tried] | None
+    preflight: Callable[[str], Preflighted] | None
     """Runs two tiny steps of a program in the sandbox, and says how that went. None where no sandbox can be had."""
 
 

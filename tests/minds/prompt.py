@@ -131,12 +131,10 @@ def is_diff(text: str) -> bool:
 
 
 def hypothesis(text: str) -> str:
-    """What was promised: the material under the heading that sounds most like it, or else all that is neither train.py nor a diff."""
+    """What was promised: the material under headings that sound like it, or else all that is neither train.py nor a diff."""
     material = [fence for fence in fences(text) if not is_diff(fence.text) and "def build_model(" not in fence.text]
-    for word in ("hypothesis", "promise", "to do", "change"):
-        if promised := [fence.text for fence in material if word in fence.heading]:
-            return "\n\n".join(promised)
-    return "\n\n".join(fence.text for fence in material)
+    promised = [fence.text for fence in material if re.search("hypothesis|promise|to do|change", fence.heading)]
+    return "\n\n".join(promised or [fence.text for fence in material])
 
 
 def replacements(text: str) -> list[tuple[str, str]]:
