@@ -143,13 +143,11 @@ def test_async_clients_are_served_at_the_same_time() -> None:
 
 
 def test_a_stream_adds_up_to_the_same_answer(server: MessagesServer) -> None:
-    request: Any = {"model": MODEL, "max_tokens": 100_000, "messages": [user("?")], "tools": [TOOL]}
-    with client(server).messages.stream(**request) as stream:
-        answer: Any = stream.get_final_message()
+    answer = stream(server, max_tokens=100_000, tools=[TOOL])
     kept = server.calls[-1].reply
     assert [block.model_dump(exclude_none=True) for block in answer.content] == kept["content"]
     assert (answer.stop_reason, answer.usage.output_tokens) == ("tool_use", kept["usage"]["output_tokens"])
-    follow = [user("?"), turn(answer), user(result(answer.content[-1].id))]
+    follow = [user("Hello?"), turn(answer), user(result(answer.content[-1].id))]
     assert ask(server, messages=follow, tools=[TOOL]).content
 
 
@@ -184,7 +182,8 @@ def test_a_key_is_needed_and_must_be_right(server: MessagesServer) -> None:
     with pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"):
         ask(server, extra_headers={"authorization": "Bearer another"})
     bare = HTTP.post(f"{server.url}/v1/messages", json={}, headers={"anthropic-version": "2023-06-01"})
-    assert (bare.status_code, bare.json()["error"]["type"]) == (401, "authentication_error")
+    needed = {"type": "authentication_error", "message": "x-api-key header is required"}
+    assert (bare.status_code, bare.json()["error"]) == (401, needed)
 
 
 def test_a_version_is_needed(server: MessagesServer) -> None:
@@ -499,13 +498,20 @@ def test_the_api_may_fail(name: str, status: int, kind: str) -> None:
     assert (caught.value.status_code, body["error"]["type"]) == (status, kind)
 
 
+def stream(server: MessagesServer, **changes: Any) -> Any:
+    """One request whose answer comes bit by bit, and what it comes to."""
+    request: dict[str, Any] = {"model": MODEL, "max_tokens": 1000, "messages": [user("Hello?")], **changes}
+    with client(server).messages.stream(**request) as events:
+        return events.get_final_message()
+
+
 def test_a_stream_may_end_in_an_error() -> None:
-    request: Any = {"model": MODEL, "max_tokens": 1000, "messages": [user("?")]}
     with with_fault("overloaded_late") as server:
-        stream = client(server).messages.stream(**request)
-        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"), stream as events:
-            events.until_done()
-        assert client(server).messages.create(**request).content
+        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
+            stream(server)
+        assert stream(server).stop_reason == "end_turn"
+    with with_fault("overloaded_late") as server, pytest.raises(anthropic.InternalServerError):
+        ask(server)
 
 
 @pytest.mark.parametrize(
@@ -524,8 +530,28 @@ def test_some_failures_are_for_a_person_to_mend(name: str, error: type[anthropic
 
 @pytest.mark.parametrize("name", ["hang_up", "interrupted"])
 def test_the_line_may_die(name: str) -> None:
-    with with_fault(name) as server, pytest.raises((anthropic.APIConnectionError, httpx2.RemoteProtocolError)):
+    with with_fault(name) as server, pytest.raises(anthropic.APIConnectionError):
         ask(server)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("hang_up", anthropic.APIConnectionError),
+        ("interrupted", httpx2.RemoteProtocolError),
+        ("not_json", AssertionError),
+    ],
+)
+def test_a_stream_dies_of_other_things(name: str, error: type[Exception]) -> None:
+    """Not all of them errors of the SDK."""
+    with with_fault(name) as server, pytest.raises(error):
+        stream(server)
+
+
+def test_a_stream_that_stops_is_no_error_at_all() -> None:
+    """Whoever calls has to look for a stop_reason."""
+    with with_fault("truncated") as server:
+        assert stream(server).stop_reason is None
 
 
 def test_the_api_may_be_silent() -> None:
