@@ -16,6 +16,7 @@ import pytest
 from tests.minds.blocks import Block, Body
 from tests.minds.faults import FAULTS, OVERLOADED, Stall, at_rate, either, outage, script
 from tests.minds.policy import say
+from tests.minds.rules import MODELS
 from tests.minds.server import KEY, MessagesServer
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +199,8 @@ def test_a_version_is_one_that_there_is(server: MessagesServer) -> None:
 
 def test_what_is_not_json_is_refused(server: MessagesServer) -> None:
     headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
-    assert HTTP.post(f"{server.url}/v1/messages", content=b"{", headers=headers).status_code == 400
+    for content in (b"{", b"[]"):
+        assert HTTP.post(f"{server.url}/v1/messages", content=content, headers=headers).status_code == 400
     assert HTTP.post(f"{server.url}/v1/message", json={}, headers=headers).status_code == 404
 
 
@@ -216,7 +218,7 @@ def test_an_unknown_model_is_not_found(server: MessagesServer) -> None:
         ask(server, model="claude-2")
 
 
-@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -251,6 +253,7 @@ def test_current_models_refuse_what_older_ones_took(
     ("changes", "words"),
     [
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ({"extra_body": {"max_tokens": "many"}}, "max_tokens: Input should be a valid integer"),
         ({"max_tokens": 128_001, "timeout": 10.0}, "max_tokens: 128001 > 128000"),
         ({"messages": []}, "at least one message is required"),
         ({"messages": [{"role": "tool", "content": "?"}]}, "messages.0.role"),
