@@ -272,6 +272,12 @@ def test_current_models_refuse_what_older_ones_took(
             "tools.0.custom.input_schema.type: Input should be 'object'",
         ),
         ({"tools": [TOOL, TOOL]}, "Tool names must be unique"),
+        ({"tools": [{"name": "propose"}]}, "tools.0.custom.input_schema: Field required"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "input_schema": {}}]}, "is not implemented"),
+        ({"messages": [user({"type": "text"})]}, "messages.0.content.0.text.text: Field required"),
+        ({"messages": [user(text("?", cache_control={"type": "permanent"}))]}, "messages.0.content.0.cache_control"),
+        ({"messages": [user(text("?", cache_control={"type": "ephemeral", "ttl": "2h"}))]}, "of '5m' or '1h'"),
+        ({"system": [{"type": "image"}]}, "system.0: Input tag 'image'"),
         (
             {"tools": [{**TOOL, "strict": True, "input_schema": {"type": "object"}}]},
             "'additionalProperties' must be explicitly set to false",
@@ -324,6 +330,25 @@ def test_a_tool_call_is_answered_first_thing_in_the_next_message(server: Message
     )
     assert "content cannot be empty" in refusal(server, **follow({**result(use, ""), "is_error": True}))
     assert "must have a single result" in refusal(server, **follow(result(use), result(use)))
+
+
+def test_a_call_that_comes_back_is_a_call(server: MessagesServer) -> None:
+    """In a history that another server made, so that there is no thinking in it."""
+
+    def history(*uses: dict[str, Any]) -> Any:
+        called = {"role": "assistant", "content": list(uses)}
+        return {"model": "local-7b", "messages": [user("?"), called, user(result("toolu_1"))]}
+
+    use = {"type": "tool_use", "id": "toolu_1", "name": "propose", "input": {}}
+    assert ask(server, **history(use)).content
+    assert "tool_use.input: Input should be a valid dictionary" in refusal(server, **history({**use, "input": "{}"}))
+    assert "`tool_use` ids must be unique" in refusal(server, **history(use, use))
+    again = history(use)
+    again["messages"] += again["messages"][1:]
+    assert "`tool_use` ids must be unique" in refusal(server, **again)
+    marked = {**result("toolu_1"), "content": [text("?", cache_control={"type": "ephemeral"})]}
+    messages = [*history(use)["messages"][:2], user(marked)]
+    assert "tool_result.content.cache_control" in refusal(server, model="local-7b", messages=messages)
 
 
 def test_thinking_comes_back_as_it_was(server: MessagesServer) -> None:
