@@ -476,6 +476,15 @@ def test_an_entry_lives_five_minutes_after_its_last_use() -> None:
             assert usage(ask(server, system=system))[:2] == expected
 
 
+def test_an_entry_is_used_by_whoever_reads_on_from_it() -> None:
+    """Not only by who marks the same block again."""
+    clock = Clock()
+    with MessagesServer(caller, clock=clock) as server:
+        ask(server, messages=[user(words(1000, **EPHEMERAL))])
+        for clock.now, letter in ((299.0, "b"), (598.0, "c")):
+            assert usage(ask(server, messages=[user(words(1000), words(10, letter, **EPHEMERAL))])) == (10, 1000, 0)
+
+
 def test_an_hour_is_paid_apart_and_lasts_an_hour() -> None:
     clock = Clock()
     system = [words(1000, cache_control={"type": "ephemeral", "ttl": "1h"})]
