@@ -98,7 +98,9 @@ class Pipeline:
             elif isinstance(cause, Broke):
                 self.await_mending(chair, f"the {cause.of}'s money is spent ([money] of the org file)")
             elif isinstance(cause, BadInput | Quarantined):
-                self.await_mending(chair, str(cause), REJECTED_PAUSE_S if isinstance(cause, Rejected) else MENDING_PAUSE_S)
+                self.await_mending(
+                    chair, str(cause), REJECTED_PAUSE_S if isinstance(cause, Rejected) else MENDING_PAUSE_S
+                )
             else:
                 self.count_failure(chair, explain(error))
             return

@@ -64,8 +64,15 @@ class Office:
 
     def coder(self, preflight: Callable[[str], Preflighted] | None = None, **changes: Any) -> Coder:
         desk, role = self.desk("coder"), self.role("coder", **changes)
-        given = {"desk": desk, "profile": PROFILE, "preflight": preflight, "role": role}
-        return Coder(self.lab.ledger, self.lab.champion, self.lab.root, **given)
+        return Coder(
+            self.lab.ledger,
+            self.lab.champion,
+            self.lab.root,
+            desk=desk,
+            profile=PROFILE,
+            preflight=preflight,
+            role=role,
+        )
 
     def reviewer(self, **changes: Any) -> Reviewer:
         desk, role = self.desk("reviewer"), self.role("reviewer", **changes)

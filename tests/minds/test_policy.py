@@ -352,7 +352,7 @@ def test_a_lesson_is_drawn_from_the_numbers() -> None:
 
 def rendered(role: str, **values: Any) -> str:
     """A role file of the repository, made out for the last of its sample tasks with some values of ours."""
-    return Role.load(ROOT / "roles" / f"{role}.md").render({**SAMPLES[role][-1], **values})
+    return Role.load(ROOT / "roles" / f"{role}.md").render({**SAMPLES[role][-1], **values}).text
 
 
 def test_the_roles_of_the_repository_are_understood() -> None:
