@@ -11,7 +11,7 @@ from records import Preflighted
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
 from sandbox.engines import Engine
-from sandbox.preflight import preflight
+from sandbox.preflight import LIMITS, preflight
 from sandbox.sweep import sweep
 
 
@@ -48,7 +48,7 @@ class Preflight:
         Raises:
             HostFault: the machine failed, or `cancel` was set: nothing is known of it.
         """
-        return preflight(source, self.dataset, self.engine, state_dir=self.state_dir, cancel=cancel)
+        return preflight(source, self.dataset, self.engine, limits=LIMITS, state_dir=self.state_dir, cancel=cancel)
 
 
 @cache  # a seat is opened again after every step that failed; what was proven since this process began still holds
