@@ -37,7 +37,7 @@ SMALL = {"max_seq_len": 64, "depth": 2, "device_batch_size": 4, "total_batch_tok
 """Knobs of the profile are at most that: two layers, and steps of two batches."""
 TRAIN_ROWS = 64
 SCORED_ROWS = 4
-BUDGET_S = 2.0
+BUDGET_S = 1.0
 """Of training: a step takes some 10 ms at these sizes, and where it is slow train.py stops after the first."""
 CPU_S = 60
 """Of each of the two processes, of which importing torch takes some 3."""
