@@ -133,6 +133,25 @@ def test_a_category_has_no_more_than_its_share(office: Office) -> None:
     assert objected(office, fifth.model_copy(update={"category": "batch"}), quotas={"architecture": 0.8}) is None
 
 
+# ---- two arms --------------------------------------------------------------------------------------------------------
+
+
+def test_a_hybrid_planner_has_both_arms_in_one_queue_and_goes_on_without_money(office: Office) -> None:
+    hybrid = {"mind": "hybrid", "proposals": 1}
+    for _ in range(4):
+        assert office.planner(**hybrid).step()
+        for e in settled(office):
+            if e.state == State.PROPOSED:
+                assert office.lab.ledger.claim("t") is not None
+                office.lab.ledger.refuse(e.id, "no", {})
+    authors = [e.author for e in settled(office)]
+    assert set(authors) == {"planner/anthropic", "planner/sampler"}
+    assert [bool(e.talk) for e in settled(office)] == [author == "planner/anthropic" for author in authors]
+    broke = office.having(limits=Limits(1, 1))
+    assert broke.planner(**hybrid).step() and broke.planner(**hybrid).step()
+    assert [e.author for e in settled(office)[4:]] == ["planner/sampler"] * 2
+
+
 # ---- the coder -------------------------------------------------------------------------------------------------------
 
 
@@ -231,16 +250,18 @@ def test_what_one_experiment_may_cost_ends_that_one_alone(office: Office) -> Non
     assert "within the money of one experiment (money.experiment_usd)" in refused.note
 
 
-def test_without_money_an_idea_is_given_back_and_what_is_coded_is_reviewed_by_reading(office: Office) -> None:
+def test_without_money_constants_are_coded_all_the_same_and_reviewed_by_reading(office: Office) -> None:
     office.lab.ledger.propose(IDEA.model_copy(update={"knobs": {"MATRIX_LR": 0.05}}), author="p/t", roles={})
     office.lab.ledger.propose(IDEA, author="planner/test", roles={})
     broke = office.having(limits=Limits(1, 1))
     assert broke.coder().step(), "constants need no money"
-    with pytest.raises(Broke):
-        broke.coder().step()
+    assert broke.coder().step()
     assert broke.reviewer().step()
     constants, structure = settled(office)
-    assert (constants.state, structure.state) == (State.QUEUED, State.PROPOSED)
+    assert (constants.state, structure.state) == (State.QUEUED, State.REFUSED)
+    assert "no money left to code it" in structure.note
+    with pytest.raises(Broke):
+        broke.planner().step()
     assert spending(office.lab.ledger).refused and office.api.calls == []
 
 
