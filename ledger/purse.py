@@ -77,6 +77,12 @@ class Purse:
             "book", hold.call, hold.microdollars, call.microdollars, text(hold.experiment), call.model_dump_json()
         )
 
+    def last(self, model: str) -> Call | None:
+        """The newest call of this seat's model, as far as the newest dozens go back."""
+        newest = self.ledger.reader.lrange(self.ledger.prefix + "calls", -50, -1)
+        found = (Call.model_validate_json(value) for value in reversed(newest))
+        return next((call for call in found if call.model == model), None)
+
     def spent_on(self, talk: str) -> int:
         """What a conversation has cost so far, in millionths of a dollar."""
         return sum(call.microdollars for call in calls(self.ledger) if call.talk == talk)

@@ -33,6 +33,7 @@ from agents.fence import one_line
 from agents.minds.desk import Desk, new_id
 from agents.minds.pause import Rejected, Unavailable
 from agents.settings import ModelSettings
+from ledger.purse import Purse
 from records import BadInput, Call, Usage
 
 FIRST_WAIT_S = 1.0
@@ -99,11 +100,11 @@ class Line:
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
 
-    async def probe(self) -> None:
-        """Ask for nothing that costs: does the API take the key, and know the model? Whatever else it says, it may say later too.
+    async def probe(self) -> bool:
+        """Ask for nothing that costs. Returns whether anybody answers.
 
         Raises:
-            Rejected: it does not.
+            Rejected: the API does not take the key, or does not know the model.
         """
         try:
             hello: Any = [{"role": "user", "content": "Hello."}]
@@ -112,8 +113,17 @@ class Line:
             unknown = error.status_code == 404 and self.model in str(error.api_message)
             if unknown or error.status_code in (401, 403):
                 raise of_status(self.model, error) from None
+            return error.status_code < 500
         except (anthropic.AnthropicError, httpx2.HTTPError, ValueError):
-            return
+            return False
+        return True
+
+    async def refuse_to_call_into_the_dark(self, purse: Purse) -> None:
+        """After a call that was lost nobody knows whether it has to be paid, so it counts as paid. Another one is only made when somebody
+        answers a question that costs nothing: an outage costs one call of each seat, however long it is. Raises Trouble."""
+        last = purse.last(self.model)
+        if last is not None and last.status != "ok" and last.microdollars and not await self.probe():
+            raise Trouble("connection", "nobody answers", sent=False)
 
     async def ask(self, request: Request) -> Message:
         """The model's answer.
@@ -154,6 +164,7 @@ class Line:
         desk = self.desk
         if desk.purse is None:
             raise BadInput(f"{self.model} cannot be asked here: no money is set aside for it")
+        await self.refuse_to_call_into_the_dark(desk.purse)
         most = self.price.at_most(request.size_tokens, self.settings.max_tokens)
         if most > desk.call_microdollars:
             raise TooDear(

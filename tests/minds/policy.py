@@ -242,8 +242,7 @@ def learn(body: Body) -> list[Block]:
     text = prompt.prompt_text(body)
     figures = re.findall(r"[-+]?\d+\.\d{3,}", prompt.outside_fences(text)) or re.findall(r"[-+]?\d+\.\d{3,}", text)
     states = re.findall(r"\b(merged|discarded|within[ _]noise|crashed|invalid|refused|stale)\b", text.lower())
-    material = [fence.text for fence in prompt.fences(text) if fence.text.strip() and not prompt.is_diff(fence.text)]
-    title = " ".join(material[0].split())[:100] if material else "The change"
+    title = " ".join(prompt.hypothesis(text).split())[:100] or "The change"
     return call(
         body,
         "lesson",

@@ -128,11 +128,30 @@ def test_nobody_at_the_other_end_costs_nothing(office: Office) -> None:
     assert {(call.status, call.microdollars) for call in office.calls} == {("connection", 0)}
 
 
+def test_an_outage_costs_one_call_that_was_lost_however_long_it_is(office: Office) -> None:
+    """Nobody knows whether a call is billed whose answer never came. So the API is asked for nothing first, until it answers."""
+    office.api.faults = script(Line.HANG_UP)
+    with pytest.raises(Unavailable):
+        office.ask()
+    office.api.stop()
+    lost = office.paid
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="nobody answers"):
+            office.ask(patience_s=0.3)
+    assert office.paid == lost > 0 and len(office.calls) == 1
+    office.api.start()
+    office.ask()
+    office.ask()
+    assert [call.status for call in office.calls] == ["connection", "ok", "ok"]
+    asked = [call.path for call in office.api.calls]
+    assert asked == ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages", "/v1/messages"]
+
+
 def test_what_may_go_better_is_tried_again_with_growing_pauses(office: Office) -> None:
     office.api.faults = script(OVERLOADED, Line.TRUNCATED, OVERLOADED)
     office.ask(patience_s=30.0, longest_wait_s=0.4)
     assert [call.status for call in office.calls] == ["overloaded", "malformed", "overloaded", "ok"]
-    times = [call.at_s for call in office.api.calls]
+    times = [call.at_s for call in office.api.calls if call.path == "/v1/messages"]
     assert all(later - earlier >= 0.2 for earlier, later in pairwise(times))
 
 

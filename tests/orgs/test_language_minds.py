@@ -1,6 +1,8 @@
 """A whole campaign with language minds: real containers, Ray, Redis and git, the real SDK, and an API on loopback that fails for an hour."""
 
 import json
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from ledger import Ledger
 from ledger.purse import MILLION, calls, cost_of, holds, spending, total
 from ledger.server import open_redis
 from records import Experiment, State
-from tests.minds.faults import OVERLOADED, Fault, Line
+from tests.minds.faults import OVERLOADED, Fault
 from tests.minds.policy import competent
 from tests.minds.server import KEY, MessagesServer
 from tests.orgs.lab import run
@@ -72,19 +74,30 @@ def inside(lab: Path, look: Callable[[Ledger], None]) -> None:
 
 
 def test_a_campaign_with_language_minds_survives_an_hour_without_the_api(lab: Path) -> None:
-    began: list[float] = []
+    """It is killed while it answers, is gone for half of it, and overloaded for the rest."""
+    back = threading.Event()
 
-    def outage(number: int, now: float, body: object) -> Fault | None:
-        """From the sixth request on nobody answers for an hour: first overload, then not even that."""
-        if number < 6:
-            return None
-        began.append(now)
-        gone = now - began[0]
-        return None if gone > HOUR_S else OVERLOADED if gone < HOUR_S / 2 else Line.HANG_UP
+    def overload(number: int, now: float, body: object) -> Fault | None:
+        return OVERLOADED if gone.is_set() and not back.is_set() else None
 
-    with MessagesServer(competent, faults=outage) as api:
+    def outage() -> None:
+        while len(api.calls) < 6:
+            time.sleep(0.01)
+        gone.set()
+        api.stop()
+        time.sleep(HOUR_S / 2)
+        api.start()
+        time.sleep(HOUR_S / 2)
+        back.set()
+
+    gone = threading.Event()
+    with MessagesServer(competent, faults=overload) as api:
+        killer = threading.Thread(target=outage)
+        killer.start()
         said = launch(lab, api.url)
+        killer.join()
         assert api.errors == []
+    asked = sum(call.path == "/v1/messages" for call in api.calls)
     assert "4 experiments judged" in said
 
     def look(ledger: Ledger) -> None:
@@ -94,7 +107,7 @@ def test_a_campaign_with_language_minds_survives_an_hour_without_the_api(lab: Pa
         pauses = [event.detail for event in history if event.kind == "paused"]
         assert pauses and any(event.kind == "goes on" for event in history)
         assert len(pauses) <= 3, "a pause is told once for each seat, however often it asks again"
-        the_bill_is_right(lab, ledger, ideas, asked=len(api.calls))
+        the_bill_is_right(lab, ledger, ideas, asked=asked)
 
     inside(lab, look)
     nobody_kept_the_key(lab)
@@ -112,10 +125,11 @@ def it_was_done_by_minds(ideas: list[Experiment]) -> None:
 
 def the_bill_is_right(lab: Path, ledger: Ledger, ideas: list[Experiment], asked: int) -> None:
     booked = calls(ledger)
-    assert len(booked) == asked and holds(ledger) == []
+    assert len(booked) >= asked and holds(ledger) == []
     assert spending(ledger).paid == round(total(booked).dollars * MILLION) <= 20 * MILLION
     assert sum(cost_of(ideas, booked).values()) == pytest.approx(total(booked).dollars)
-    assert {call.status for call in booked} >= {"ok", "overloaded", "connection"}
+    assert {call.status for call in booked} >= {"ok", "connection"}
+    assert sum(call.status == "connection" and call.microdollars > 0 for call in booked) <= 3, "one for each seat"
     roles = Counter(call.role for call in booked if call.status == "ok")
     assert roles.keys() == {"planner", "coder", "reviewer"}
     first = {role: next(c.id for c in booked if c.role == role and c.status == "ok") for role in roles}
