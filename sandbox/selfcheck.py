@@ -23,7 +23,7 @@ DEADLY = (Control.MEMORY, Control.PIDS)
 BATCHES: list[list[Control]] = [[control for control in Control if control != Control.CPU], [Control.CPU]]
 """Positive controls that may go on at the same time: the one that asks for every CPU needs the machine for itself."""
 ATTEMPTS = 10
-"""Of a positive control: on a busy machine a probe may not get the CPU that nothing withholds any more."""
+"""Of a positive control, at most: on a busy machine a probe may not get the CPU that nothing withholds any more."""
 
 
 class Check(NamedTuple):
