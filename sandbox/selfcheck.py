@@ -22,8 +22,8 @@ DEADLY = (Control.MEMORY, Control.PIDS)
 """Their probes may bring the whole container down, so each has one of its own."""
 BATCHES: list[list[Control]] = [[control for control in Control if control != Control.CPU], [Control.CPU]]
 """Positive controls that may go on at the same time: the one that asks for every CPU needs the machine for itself."""
-ATTEMPTS = 3
-"""Of a positive control: on a busy machine a probe may not get the CPU that nothing withholds any more."""
+ATTEMPTS = 10
+"""Of a positive control, at most: on a busy machine a probe may not get the CPU that nothing withholds any more."""
 
 
 class Check(NamedTuple):

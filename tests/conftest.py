@@ -10,6 +10,16 @@ from tests.daemon import can_start_daemon, running_daemon
 
 pytest_plugins = ["tests.sandbox.fixtures"]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads that spin while they wait for each other come to a standstill beside those of another worker.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pytest's, by a short name: sockets lie in it, whose paths have 107 bytes at most (unix(7))."""
+    return tmp_path_factory.mktemp("t")
+
 
 @pytest.fixture(scope="session")
 def docker_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -19,7 +19,7 @@ PROFILE: dict[str, Any] = {
     "max_seq_len": 32,
     "vocab_size": 300,
     "eval_tokens": 4096,
-    "time_budget_s": 3.0,
+    "time_budget_s": 6.0,
     "depth": 3,
     "aspect_ratio": 16,
     "head_dim": 16,

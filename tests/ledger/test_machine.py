@@ -31,6 +31,7 @@ from tests.ledger.samples import KEEP_IF_LOWER, campaign
 from tests.ledger.schedules import BUDGET, DEVICES, MEMORY, POLICIES, SEATS, Night, Objects, QuickChampion
 
 WORKERS = 2
+AT_ONCE = min(WORKERS, max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 SCHEDULES = int(os.environ.get("SCHEDULES", "5000"))
 STEPS = 7
 WHO = st.sampled_from([*SEATS, *("arbiter", "relay 1", "relay 2", "runner a", "runner b") * 2])
@@ -172,10 +173,10 @@ def run_schedules(folder: Path, number: int, luck: int, phases: Sequence[Phase] 
 
 
 def run_side_by_side(number: int) -> int:
-    """Half of them in each of two processes. Any luck must do; this one is the same every time."""
+    """Half of them in each of two processes, one after the other where workers of the tests keep the CPUs busy. Any luck must do; this one is the same every time."""
     with (
         tempfile.TemporaryDirectory(prefix="ar-", dir=MEMORY) as folder,
-        ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool,
     ):
         parts = [
             pool.submit(run_schedules, Path(folder) / str(luck), number // WORKERS, luck) for luck in range(WORKERS)

@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +43,28 @@ def make_lab(root: Path, *, engine: str = "runc", experiments: int = 2) -> Path:
     (root / "orgs").mkdir()
     (root / "orgs" / "tiny.toml").write_text(ORG.format(engine=engine, experiments=experiments))
     (root / ".gitignore").write_text(".autoresearch/\n")
-    (root / "corpus").mkdir()
-    for source in sorted((ROOT / "orgs").glob("*.py")) + sorted(Path(os.__file__).parent.glob("[a-d]*.py")):
-        shutil.copy(source, root / "corpus" / source.name)
+    shutil.copytree(Path(prepared().name, "corpus"), root / "corpus")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run([*git, *arguments], cwd=root, check=True)
+    shutil.copytree(Path(prepared().name, ".autoresearch"), root / ".autoresearch")
+    return root
+
+
+@cache
+def prepared() -> "tempfile.TemporaryDirectory[str]":
+    """A folder with the corpus and the dataset of every lab of this process; it goes when the process does."""
+    folder = tempfile.TemporaryDirectory(prefix="prepared-")
+    corpus = Path(folder.name, "corpus")
+    corpus.mkdir()
+    for source in sorted((ROOT / "orgs").glob("*.py")) + sorted(Path(os.__file__).parent.glob("[a-d]*.py")):
+        shutil.copy(source, corpus / source.name)
     knobs = ["--max-seq-len", "64", "--vocab-size", "300", "--eval-tokens", "32768"]
     knobs += ["--device-batch-size", "4", "--total-batch-tokens", "256"]
-    prepare = [sys.executable, "prepare.py", "--corpus", "local", "corpus", "--profile", "cpu", *knobs]
-    made = subprocess.run(prepare, cwd=root, capture_output=True, text=True, check=False)
+    prepare = [sys.executable, str(ROOT / "prepare.py"), "--corpus", "local", "corpus", "--profile", "cpu", *knobs]
+    made = subprocess.run(prepare, cwd=folder.name, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    return root
+    return folder
 
 
 def command(*arguments: str) -> list[str]:

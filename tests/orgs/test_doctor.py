@@ -71,9 +71,12 @@ def test_a_key_is_found_and_never_shown(healthy: Lines) -> None:
     assert "sesame" not in json.dumps(healthy)
 
 
-def test_the_screen_has_a_sign_and_a_line_for_each_thing_and_says_what_to_do(lab: Path) -> None:
-    shown = run(lab, "doctor", "--engine", "runc", "--strict")
-    strict = examined(lab, "--strict", code=shown.returncode)
+def test_the_screen_has_a_sign_and_a_line_for_each_thing_and_says_what_to_do(lab: Path, healthy: Lines) -> None:
+    """With --strict a published way out is red."""
+    shown = run(lab, "doctor", "--engine", "runc", "--strict", ANTHROPIC_API_KEY="sk-sesame")
+    dangerous = [line for line in healthy if line["subject"] == "escapes" and line["level"] == "yellow"]
+    strict = [line | {"level": "red"} if line in dangerous else line for line in healthy]
+    assert shown.returncode == (3 if dangerous else 0), shown.stdout + shown.stderr
     assert [line.split()[0] for line in shown.stdout.splitlines() if line[:1].strip()] == [
         {"green": "✓", "yellow": "!", "red": "✗"}[line["level"]] for line in strict
     ]

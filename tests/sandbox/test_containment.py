@@ -182,11 +182,13 @@ def warm(engine: Engine, dataset: Dataset, state_dir: Path) -> None:
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("source", [probe("raise SystemExit(3)"), gate_probe("start(); time.sleep(60)")])
 def test_nothing_is_left_of_a_run(run: Measure, engine: Engine, state_dir: Path, source: str) -> None:
-    descriptors = count_descriptors()
-    for _ in range(2):
-        run(source, budget_s=0.2, limits={"grace_s": 0.5})
-    assert traces(engine, state_dir) == []
-    assert count_descriptors() <= descriptors
+    counts = [count_descriptors()]
+    while len(counts) < 6 and (len(counts) == 1 or counts[-1] > counts[-2]):
+        for _ in range(2):
+            run(source, budget_s=0.2, limits={"grace_s": 0.5})
+        assert traces(engine, state_dir) == []
+        counts.append(count_descriptors())
+    assert counts[-1] <= counts[-2], f"more with every run: {counts}"
 
 
 def count_descriptors() -> int:
