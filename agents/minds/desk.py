@@ -1,12 +1,13 @@
-"""What a mind works with that costs money: who it is, whose money it spends, and where its words are kept."""
+"""What a mind works with: who it is, whose money it spends, whom it may send, and where its words are kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 from agents.prices import Prices
 from ledger.purse import Purse
+from records import Errand, Returned
 
 
 def new_id() -> str:
@@ -28,6 +29,8 @@ class Desk:
     transcripts: Path | None = None
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by the name of their environment variable: a worker's environment may be another than the launcher's."""
+    send: Callable[[Errand], Returned] | None = None
+    """Sends a command-line agent on an errand in the sandbox. None where no role has one."""
     experiment: int | None = None
     """What the task is about; None of a planner's."""
     talk: str = ""

@@ -42,7 +42,7 @@ def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) 
         ("---\nmind: sampler\nHello\n", 1, "must start with front matter"),
         ("---\nmind: sampler\ntemprature: 1\n---\nHello\n", 3, "temprature: unknown setting; this role may have: mind"),
         ("---\n# nothing\n---\nHello\n", 2, "mind: is missing"),
-        ("---\n\nmind: oracle\n---\nHello\n", 3, "mind: input should be 'anthropic', 'sampler' or 'script'"),
+        ("---\n\nmind: oracle\n---\nHello\n", 3, "mind: input should be 'anthropic', 'command', 'sampler' or 'script'"),
         ("---\nmind: sampler\nmind: sampler\n---\nHello\n", 3, "mind is set twice"),
         ("---\nmind: [sampler\n---\nHello\n", 2, "not YAML"),
         ("---\n- mind\n---\nHello\n", 2, "front matter"),
