@@ -102,8 +102,9 @@ def equip(folder: Path, errand: Errand, doors: list[Door]) -> Iterator[Mount]:
     """What the container sees of the host besides its image."""
     lab, task, gate = (readable_folder(folder / name) for name in ("lab", "task", "gate"))
     leading = [(door.address, door.port, f"/gate/{door.socket}") for door in doors]
+    orders = {"command": errand.command, "doors": leading, "timeout_s": errand.timeout_s}
     write_readable(lab / "start.py", START.read_bytes())
-    write_readable(lab / "errand.json", json.dumps({"command": errand.command, "doors": leading}).encode())
+    write_readable(lab / "errand.json", json.dumps(orders).encode())
     for name, text in errand.files.items():
         write_readable(task / name, text.encode(errors="replace"))
     yield from (Mount(lab, "/lab"), Mount(task, "/task"), Mount(gate, "/gate"))

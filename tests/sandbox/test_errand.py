@@ -7,20 +7,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from records import Errand, HostFault, Returned
 from sandbox.doors import is_behind
 from sandbox.engines import Engine
+from sandbox.engines.cgroup import groups_named
 from sandbox.errand import ANSWER_BYTES, LIMITS, run_errand
 from sandbox.sweep import sweep
 from tests.sandbox.fixtures import ROOT
 from tests.sandbox.traces import traces
 
+T = TypeVar("T")
 MEBIBYTE = 2**20
 TIGHT = replace(LIMITS, cpu_shares=None, memory_bytes=512 * MEBIBYTE, tmp_bytes=16 * MEBIBYTE, pids=64)
 """With the weight of everybody: a busy machine would keep the tests waiting."""
@@ -222,18 +225,26 @@ from pathlib import Path
 from records import Errand
 from sandbox.engines import pick_engine
 from sandbox.errand import run_errand
+from tests.sandbox.test_errand import STUBBORN, TIGHT
 state_dir = Path(sys.argv[1])
-errand = Errand(command=["sleep", "600"], agent=None, files={}, answers=["a"], timeout_s=600, hosts=["localhost:1"], variables={})
-run_errand(errand, pick_engine("runc", state_dir=state_dir), state_dir=state_dir)
+errand = Errand(command=["python", "-c", STUBBORN], agent=None, files={}, answers=["a"], timeout_s=1, hosts=["localhost:1"], variables={})
+run_errand(errand, pick_engine("runc", state_dir=state_dir), limits=TIGHT, state_dir=state_dir)
 """
 
 
-def test_what_a_killed_sender_leaves_is_swept(runc: Engine, state_dir: Path) -> None:
+def test_one_whose_sender_is_killed_ends_in_time_and_its_remains_are_swept(runc: Engine, state_dir: Path) -> None:
     sender = subprocess.Popen([sys.executable, "-c", SENDER, str(state_dir)], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not runc.leftovers() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    group = wait_for(lambda: next((found for left in runc.leftovers() for found in groups_named(left.name)), None))
     os.kill(sender.pid, signal.SIGKILL)
     sender.wait()
+    wait_for(lambda: not (group / "cgroup.procs").read_text() or None)
     assert any("errand-" in what for what in sweep([runc], state_dir))
     assert traces(runc, state_dir) == []
+
+
+def wait_for(look: Callable[[], T | None]) -> T:
+    deadline = time.monotonic() + 120
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.05)
+    return found
