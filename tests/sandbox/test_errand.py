@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ import pytest
 
 from records import Errand, HostFault, Returned
 from sandbox.doors import is_behind
-from sandbox.engines import Engine
+from sandbox.engines import Engine, pick_engine
 from sandbox.engines.cgroup import groups_named
 from sandbox.errand import ANSWER_BYTES, LIMITS, run_errand
 from sandbox.sweep import sweep
@@ -59,7 +60,14 @@ def echo() -> Iterator[int]:
         def handle(self) -> None:
             self.wfile.write(b"heard " + self.rfile.readline())
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+    with served(Echo) as port:
+        yield port
+
+
+@contextmanager
+def served(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
+    """Port of a server on the host's loopback."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
@@ -95,6 +103,54 @@ def test_it_reaches_the_hosts_that_are_named_and_no_other(engine: Engine, state_
     said = send(engine, state_dir, "python", "-c", TALK, *asked, hosts=named).log.split("\n")
     assert f"localhost:{echo} heard hello" in said and "nobody.invalid:443 ended" in said
     assert [line.partition(":")[0] for line in said if "cannot:" in line] == ["localhost", "169.254.169.254", "example.com"]  # fmt: skip
+    assert traces(engine, state_dir) == []
+
+
+SEND_MUCH = """
+import hashlib, random, socket, sys
+much = random.Random(1).randbytes(8 * 2**20)
+with socket.create_connection(("localhost", int(sys.argv[1]))) as connection:
+    connection.sendall(much)
+    connection.shutdown(socket.SHUT_WR)
+    answer = connection.makefile("rb").read()
+print(len(answer), answer == much[::-1])
+"""
+
+
+def test_what_is_said_to_a_host_arrives_whole_and_so_does_its_answer(runc: Engine, state_dir: Path) -> None:
+    class Reverse(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(self.rfile.read()[::-1])
+
+    with served(Reverse) as port:
+        returned = send(runc, state_dir, "python", "-c", SEND_MUCH, str(port), hosts=(f"localhost:{port}",))
+    assert returned.log == f"{8 * MEBIBYTE} True\n", returned
+
+
+SOCKETS = """
+import socket
+kinds = [(socket.AF_INET6, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_RAW), (socket.AF_NETLINK, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW), (40, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_STREAM)]
+for kind in kinds:
+    try:
+        socket.socket(*kind, 0 if kind[1] != socket.SOCK_RAW else 1)
+        print("made", *map(int, kind))
+    except OSError:
+        pass
+print([line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]])
+"""
+
+
+def test_with_a_named_host_it_has_tcp_on_its_loopback_and_nothing_else(runc: Engine, state_dir: Path) -> None:
+    outside = subprocess.run([sys.executable, "-c", SOCKETS], capture_output=True, text=True, check=True).stdout
+    assert outside.count("made") >= 5, "the same program makes them on the host"
+    assert send(runc, state_dir, "python", "-c", SOCKETS, hosts=("localhost:1",)).log == "made 2 1\n['lo']\n"
+
+
+def test_it_runs_in_an_image_of_ones_own(bare_image: str, state_dir: Path, echo: int) -> None:
+    engine, host = pick_engine("docker", state_dir=state_dir, image=bare_image), f"localhost:{echo}"
+    program = f"{TALK}\nopen('/answer/train.py', 'w').write(open('/task/task.md').read())"
+    returned = send(engine, state_dir, "python", "-c", program, host, hosts=(host,))
+    assert returned.files == {"train.py": "Make it better.\n"} and "heard hello" in returned.log
     assert traces(engine, state_dir) == []
 
 
