@@ -81,15 +81,18 @@ async def serve(doors: Sequence[Door], listeners: Sequence[socket.socket], stop:
 async def forward(
     door: Door, slots: asyncio.Semaphore, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One connection, from the container to the host behind a door."""
+    """One connection, from the container to the host behind a door. One too many is ended at once."""
     with closing(writer):
+        if slots.locked():
+            return
         async with slots:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     far_reader, far_writer = await connect(door)
             except (OSError, TimeoutError):
                 return  # it sees a connection that ends at once
-            with closing(far_writer):
+            # Only the end of the block cancels it, and to asyncio.streams (3.11) a cancelled handler is an error to report.
+            with closing(far_writer), suppress(asyncio.CancelledError):
                 await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
 

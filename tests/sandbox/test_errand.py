@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from records import Errand, HostFault, Returned
-from sandbox.doors import is_behind
+from sandbox.doors import CONNECTIONS, doors_to, is_behind, open_doors
 from sandbox.engines import Engine, pick_engine
 from sandbox.engines.cgroup import groups_named
 from sandbox.errand import ANSWER_BYTES, LIMITS, run_errand
@@ -125,6 +126,28 @@ def test_what_is_said_to_a_host_arrives_whole_and_so_does_its_answer(runc: Engin
     with served(Reverse) as port:
         returned = send(runc, state_dir, "python", "-c", SEND_MUCH, str(port), hosts=(f"localhost:{port}",))
     assert returned.log == f"{8 * MEBIBYTE} True\n", returned
+
+
+def test_connections_beyond_the_bound_are_ended_at_once(echo: int, tmp_path: Path) -> None:
+    (door,) = doors_to([f"localhost:{echo}"])
+
+    def connected(stack: ExitStack) -> socket.socket:
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.connect(str(tmp_path / door.socket))
+        return client
+
+    def heard(client: socket.socket) -> bytes | None:
+        with suppress(ConnectionError):
+            client.sendall(b"me\n")
+            return client.recv(100) or None
+        return None
+
+    with open_doors([door], tmp_path), ExitStack() as stack:
+        clients = [connected(stack) for _ in range(CONNECTIONS)]
+        assert {heard(client) for client in clients} == {b"heard me\n"}
+        assert heard(connected(stack)) is None
+        clients[0].close()
+        assert wait_for(lambda: heard(connected(stack))) == b"heard me\n", "one that ended has made room"
 
 
 SOCKETS = """
