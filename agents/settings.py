@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Profile = dict[str, int | float | str]
 """Sizes that the dataset's profile suggests, by name; train.py reads them as PROFILE["name"]."""
 
-LANGUAGE = frozenset({"anthropic"})
+LANGUAGE = frozenset({"anthropic", "hybrid"})
 """Minds that ask a language model."""
 COMMAND = frozenset({"command"})
 READERS = LANGUAGE | COMMAND
@@ -92,14 +92,19 @@ class Settings(ModelSettings, CommandSettings):
         "script": frozenset({"script"}),
     }
 
-    mind: Literal["anthropic", "command", "sampler", "script"]
-    """Who answers. `anthropic` asks a language model; `command` runs an agent of yours; `sampler` searches the numeric constants of
-    train.py, without a key and without a network; `script` replays what was decided before."""
+    MINDS: ClassVar[tuple[str, ...]] = ("anthropic", "command", "sampler", "script")
+
+    mind: Literal["anthropic", "command", "hybrid", "sampler", "script"]
+    """Who answers. `anthropic` asks a language model; `command` runs an agent of yours; `hybrid` lets a language model and the sampler take
+    turns, for a planner; `sampler` searches the numeric constants of train.py, without a key and without a network; `script` replays what was
+    decided before."""
     script: Path | None = None
     """Of `script`: what `ledger export night.jsonl` wrote, or lines by hand (agents/minds/script.py); relative to the lab."""
 
     @model_validator(mode="after")
     def settings_are_the_minds(self) -> "Settings":
+        if self.mind not in self.MINDS:
+            raise ValueError(f"mind: {self.mind} is a planner's; this role may have: {', '.join(self.MINDS)}")
         everyone = frozenset({self.mind})
         idle = {name for name in self.model_fields_set if self.mind not in self.OF.get(name, everyone)}
         if idle:
@@ -125,9 +130,11 @@ class CoderSettings(Settings):
 class PlannerSettings(Settings):
     OF: ClassVar[dict[str, frozenset[str]]] = {
         **Settings.OF,
-        **dict.fromkeys(("algorithm", "knobs_per_proposal", "frozen", "space"), frozenset({"sampler"})),
+        **dict.fromkeys(("algorithm", "knobs_per_proposal", "frozen", "space"), frozenset({"sampler", "hybrid"})),
         **dict.fromkeys(("proposals", "digest_tokens", "plateau", "quotas"), READERS),
+        "device_hour_usd": frozenset({"hybrid"}),
     }
+    MINDS: ClassVar[tuple[str, ...]] = (*Settings.MINDS, "hybrid")
 
     algorithm: Literal["tpe", "random"] = "tpe"
     """How values are drawn: by a tree-structured Parzen estimator over the ledger's scores, or blindly."""
@@ -145,6 +152,9 @@ class PlannerSettings(Settings):
     """Misses in a row after which a category that was not tried lately has to be taken."""
     quotas: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     """`category: share`: at most this share of all proposals may be of the category, such as {hyperparameter: 0.5}."""
+
+    device_hour_usd: Annotated[float, Field(ge=0, le=1000)] = 2.5
+    """What an hour of the device costs: with the tokens the price of an idea, by which the arms of `hybrid` are compared."""
 
     @model_validator(mode="after")
     def ranges_have_room(self) -> "PlannerSettings":

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.prices import Prices
 from agents.role import RoleFile
-from agents.settings import LANGUAGE, SETTINGS, Settings
+from agents.settings import LANGUAGE, SETTINGS, PlannerSettings, Settings
 from data.files import hash_file
 from ledger.purse import MILLION, Limits
 from ledger.rules import make_rule
@@ -270,6 +270,10 @@ class OrgFile(Section):
         names = {found.key for found in settings if found.mind in LANGUAGE and found.key_file is None}
         names |= {name for found in settings for name in found.environment}
         return {name: os.environ[name] for name in names if name in os.environ}
+
+    def goes_on_for_nothing(self, lab: Path) -> bool:
+        """Whether its planner has ideas, too, when the money is spent."""
+        return self.roles.planner.role_file(lab).load().settings(PlannerSettings).mind == "hybrid"
 
     def policy(self) -> Policy:
         """What a campaign of this org promises."""

@@ -1,13 +1,13 @@
 """What a mind works with: who it is, whose money it spends, whom it may send, and where its words are kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 from agents.prices import Prices
-from ledger.purse import Purse
-from records import Errand, Returned
+from ledger.purse import Purse, calls, cost_of
+from records import Errand, Experiment, Returned
 
 
 def new_id() -> str:
@@ -43,3 +43,7 @@ class Desk:
     def cost(self) -> int:
         """What the task has cost so far, in millionths of a dollar."""
         return 0 if self.purse is None else self.purse.spent_on(self.talk)
+
+    def spent(self, experiments: Sequence[Experiment]) -> dict[int, float]:
+        """Dollars for tokens, by experiment."""
+        return {} if self.purse is None else cost_of(experiments, calls(self.purse.ledger))
