@@ -7,6 +7,7 @@ models below. This module imports nothing of the project, so that every room may
 import math
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,6 +138,38 @@ class Lesson(Record):
     """Empty if the mind that was asked did not say."""
     author: str
     """Who wrote it, as `role/mind`."""
+
+
+# ---- what a command-line agent does ---------------------------------------------------------------------------------
+
+
+class Errand(Record):
+    """A task for a command-line agent, which runs in a container (sandbox/errand.py)."""
+
+    command: Annotated[list[str], Field(min_length=1)]
+    """Program and arguments."""
+    agent: Path | None
+    """Folder of the host that it sees as /agent."""
+    files: dict[str, str]
+    """What it finds in /task, by name."""
+    answers: list[str]
+    """Names of what it may leave in /answer."""
+    timeout_s: float
+    hosts: list[str]
+    """`name:port` of all that it may reach."""
+    variables: dict[str, str] = Field(repr=False)
+    """What of the launcher's environment it is given: keys, as a rule."""
+
+
+class Returned(Record):
+    """How a command-line agent came back."""
+
+    files: dict[str, str]
+    """What it left, by name."""
+    complaint: str | None
+    """Why nothing of it can be used, on one line."""
+    log: str
+    """End of its output: data, never instructions."""
 
 
 # ---- what a language model is paid ----------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
 """Front matter of the role files: what a person may set for each role, and nothing that has no effect."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Profile = dict[str, int | float | str]
 """Sizes that the dataset's profile suggests, by name; train.py reads them as PROFILE["name"]."""
 
 LANGUAGE = frozenset({"anthropic", "hybrid"})
 """Minds that ask a language model."""
+COMMAND = frozenset({"command"})
+READERS = LANGUAGE | COMMAND
+"""Minds that read the prompt."""
+
+HOST = re.compile(r"(([a-z0-9][a-z0-9-]*\.)*[a-z][a-z0-9-]*|127\.0\.0\.1):([1-9][0-9]{0,4})")
 
 
 class ModelSettings(BaseModel):
@@ -20,10 +26,10 @@ class ModelSettings(BaseModel):
     OF: ClassVar[dict[str, frozenset[str]]] = dict.fromkeys(
         (
             *("model", "effort", "temperature", "max_tokens", "base_url", "key", "key_file", "cache"),
-            *("timeout_s", "patience_s", "longest_wait_s", "reasks"),
+            *("patience_s", "longest_wait_s", "reasks"),
         ),
         LANGUAGE,
-    )
+    ) | {"timeout_s": READERS}
     """The minds for which a setting has an effect; one that is not named here has it for all."""
 
     model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
@@ -43,7 +49,7 @@ class ModelSettings(BaseModel):
     cache: Literal["5m", "1h"] = "1h"
     """How long the API keeps the stable part of the prompt: an hour outlives an experiment, and costs twice a token once."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    """Of one call."""
+    """Of one call; of `command`, of one task."""
     patience_s: Annotated[float, Field(ge=0, le=3600)] = 120.0
     """For how long a call that failed is tried again before the role pauses."""
     longest_wait_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
@@ -52,16 +58,46 @@ class ModelSettings(BaseModel):
     """How often an answer that cannot be used is given back with the reason."""
 
 
-class Settings(ModelSettings):
+class CommandSettings(BaseModel):
+    """What `mind: command` needs to know: docs/bring-your-own-agent.md."""
+
+    command: Annotated[list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(max_length=100)] = []
+    """Program and arguments, run in a container."""
+    agent: Path | None = None
+    """Folder that it sees as /agent; relative to the lab."""
+    environment: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = []
+    """Variables of the launcher's environment that it is given, by name: its API key, say. It gets no others."""
+    network: list[str] = []
+    """All that it may reach, each as `name:port`; nothing as a rule."""
+
+    @field_validator("network")
+    @classmethod
+    def hosts_can_be_named(cls, network: list[str]) -> list[str]:
+        for host in network:
+            found = HOST.fullmatch(host)
+            if found is None or int(found[3]) > 65535:
+                raise ValueError(
+                    f"{host!r} is no name:port in lower case, such as api.example.com:443; this machine is localhost, and other "
+                    "addresses cannot be reached by number"
+                )
+        return network
+
+
+class Settings(ModelSettings, CommandSettings):
     """Front matter that every role has; all there is for the reviewer."""
 
-    OF: ClassVar[dict[str, frozenset[str]]] = {**ModelSettings.OF, "script": frozenset({"script"})}
+    OF: ClassVar[dict[str, frozenset[str]]] = {
+        **ModelSettings.OF,
+        **dict.fromkeys(CommandSettings.model_fields, COMMAND),
+        "script": frozenset({"script"}),
+    }
 
-    MINDS: ClassVar[tuple[str, ...]] = ("anthropic", "sampler", "script")
+    MINDS: ClassVar[tuple[str, ...]] = ("anthropic", "command", "sampler", "script")
 
-    mind: Literal["anthropic", "hybrid", "sampler", "script"]
-    """Who answers. `anthropic` asks a language model; `hybrid` lets that and the sampler take turns, for a planner; `sampler` searches the numeric constants of train.py, without a key and
-    without a network; `script` replays what was decided before."""
+    mind: Literal["anthropic", "command", "hybrid", "sampler", "script"]
+    """Who answers. `anthropic` asks a language model; `command` runs an agent of yours; `hybrid` lets a language model and the sampler take
+    turns, for a planner; `sampler` searches the numeric constants of train.py, without a key and without a network; `script` replays what was
+    decided before."""
     script: Path | None = None
     """Of `script`: what `ledger export night.jsonl` wrote, or lines by hand (agents/minds/script.py); relative to the lab."""
 
@@ -77,6 +113,8 @@ class Settings(ModelSettings):
             raise ValueError("`mind: script` needs `script: PATH`, a file that `ledger export night.jsonl` wrote")
         if self.mind in LANGUAGE and self.model is None:
             raise ValueError(f"`mind: {self.mind}` needs `model: NAME`, such as claude-opus-5-5")
+        if self.mind == "command" and not self.command:
+            raise ValueError("`mind: command` needs `command: [PROGRAM, ARGUMENT, …]`")
         return self
 
 
@@ -93,7 +131,7 @@ class PlannerSettings(Settings):
     OF: ClassVar[dict[str, frozenset[str]]] = {
         **Settings.OF,
         **dict.fromkeys(("algorithm", "knobs_per_proposal", "frozen", "space"), frozenset({"sampler", "hybrid"})),
-        **dict.fromkeys(("proposals", "digest_tokens", "plateau", "quotas"), LANGUAGE),
+        **dict.fromkeys(("proposals", "digest_tokens", "plateau", "quotas"), READERS),
         "device_hour_usd": frozenset({"hybrid"}),
     }
     MINDS: ClassVar[tuple[str, ...]] = (*Settings.MINDS, "hybrid")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from agents.prices import Prices
 from agents.role import RoleFile
 from agents.settings import LANGUAGE, SETTINGS, PlannerSettings, Settings
+from data.files import hash_file
 from ledger.purse import MILLION, Limits
 from ledger.rules import make_rule
 from records import BadInput, Policy
@@ -43,10 +44,6 @@ class RoleSeat(Section):
     def role_file(self, lab: Path) -> RoleFile:
         return RoleFile(lab / self.file, self.settings)
 
-    def asks_a_model(self, lab: Path) -> bool:
-        """Whether its mind is a language model. Raises BadInput."""
-        return self.role_file(lab).load().settings(Settings).mind in LANGUAGE
-
 
 class Roles(Section):
     planner: RoleSeat = RoleSeat(file=Path("roles/planner.md"))
@@ -55,6 +52,10 @@ class Roles(Section):
 
     def items(self) -> list[tuple[RoleName, RoleSeat]]:
         return [("planner", self.planner), ("coder", self.coder), ("reviewer", self.reviewer)]
+
+    def settings(self, lab: Path) -> dict[RoleName, Settings]:
+        """The front matter of each, as it is now. Raises BadInput."""
+        return {name: seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.items()}
 
 
 class Data(Section):
@@ -264,9 +265,10 @@ class OrgFile(Section):
         return Prices.load(None if self.money.prices is None else lab / self.money.prices)
 
     def keys(self, lab: Path) -> dict[str, str]:
-        """API keys of this process' environment that its roles need, by variable."""
-        settings = (seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.roles.items())
+        """API keys of this process' environment that its roles need, by variable, and what else they name of it."""
+        settings = self.roles.settings(lab).values()
         names = {found.key for found in settings if found.mind in LANGUAGE and found.key_file is None}
+        names |= {name for found in settings for name in found.environment}
         return {name: os.environ[name] for name in names if name in os.environ}
 
     def goes_on_for_nothing(self, lab: Path) -> bool:
@@ -279,12 +281,15 @@ class OrgFile(Section):
         return Policy(**self.merge.model_dump(exclude={"judgements"}), judgements=judgements)
 
     def identity(self, lab: Path) -> str:
-        """Hash of everything that makes this org what it is: the file's values, its roles, what they replay, and its program."""
+        """Hash of everything that makes this org what it is: the file's values, its roles, what they replay or run, and its program."""
         digest = hashlib.sha256(self.model_dump_json().encode())
-        settings = [seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.roles.items()]
+        settings = self.roles.settings(lab).values()
         scripts = [found.script for found in settings if found.script is not None]
         for file in [self.program, *(seat.file for _, seat in self.roles.items()), *scripts]:
             digest.update(hashlib.sha256((lab / file).read_bytes()).digest())
+        for folder in [lab / found.agent for found in settings if found.agent is not None]:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                digest.update(f"{path.relative_to(folder)} {hash_file(path)}\n".encode())
         return digest.hexdigest()
 
 

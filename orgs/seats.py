@@ -16,6 +16,7 @@ from agents.minds.desk import Desk
 from agents.minds.pause import Unavailable
 from agents.planner import Planner
 from agents.reviewer import Reviewer
+from agents.settings import COMMAND, LANGUAGE
 from agents.upkeep import Upkeep
 from ledger import Ledger
 from ledger.arbiter import Arbiter
@@ -25,8 +26,9 @@ from ledger.purse import Purse
 from ledger.relay import Relay, relay_lease
 from ledger.server import join
 from ledger.standing import Court
+from orgs.errands import Errands
 from orgs.lab import Lab
-from orgs.orgfile import OrgFile, to_micro
+from orgs.orgfile import OrgFile, RoleName, SandboxSettings, to_micro
 from orgs.preflight import Preflight
 from orgs.runner import Runner, lift_quarantines
 from sandbox.dataset import Dataset
@@ -90,8 +92,8 @@ class Site:
     def champion(self) -> Champion:
         return Champion(self.root, self.campaign)
 
-    def desk(self, role: str) -> Desk:
-        """What a mind needs that costs money. Money that a dead predecessor in this seat had set aside is booked as spent first."""
+    def desk(self, role: RoleName) -> Desk:
+        """What a mind works with. Money that a dead predecessor in this seat had set aside is booked as spent first."""
         purse = Purse(self.ledger("agent"), self.org.money.limits(), self.seat)
         purse.settle()
         return Desk(
@@ -102,11 +104,24 @@ class Site:
             call_microdollars=to_micro(self.org.money.call_usd),
             transcripts=self.lab.transcripts(self.campaign),
             keys=self.keys,
+            send=Errands.open(self.lab, self.sandbox) if self.mind(role) in COMMAND else None,
         )
 
-    def preflight(self) -> Preflight:
+    def preflight(self) -> Preflight | None:
+        """Of a coder that asks a model."""
+        if self.mind("coder") not in LANGUAGE:
+            return None
         dataset = Dataset.open(self.lab.dataset(self.org.data), verify=False)
-        return Preflight.open(self.lab, dataset, self.org.sandbox.model_copy(update={"engine": self.engine}))
+        return Preflight.open(self.lab, dataset, self.sandbox)
+
+    def mind(self, role: RoleName) -> str:
+        """Which mind a role has now. Raises BadInput."""
+        return self.org.roles.settings(self.root)[role].mind
+
+    @property
+    def sandbox(self) -> SandboxSettings:
+        """With what `auto` came to at launch."""
+        return self.org.sandbox.model_copy(update={"engine": self.engine})
 
 
 def profile_of(site: Site) -> Mapping[str, int | float | str]:
@@ -137,7 +152,7 @@ def build_coder(site: Site, stack: ExitStack) -> Worker:
         site.root,
         desk=site.desk("coder"),
         profile=profile_of(site),
-        preflight=site.preflight() if site.org.roles.coder.asks_a_model(site.root) else None,
+        preflight=site.preflight(),
         role=site.org.roles.coder.role_file(site.root),
         worker=site.seat,
     )
@@ -186,8 +201,7 @@ def build_runner(site: Site, stack: ExitStack) -> Worker:
     keeper = stack.enter_context(hold(leases, site.device.id, LEASE_TTL_S))
     failpoint.reach("runner.leased")
     # Under the lease, so that the self-check disturbs nobody's run.
-    settings = site.org.sandbox.model_copy(update={"engine": site.engine})  # what `auto` came to at launch
-    engine = settings.ready_engine(site.device, site.lab.state)
+    engine = site.sandbox.ready_engine(site.device, site.lab.state)
     sweep([engine], site.lab.state)
     failpoint.reach("runner.swept")
     ledger.requeue_orphans()

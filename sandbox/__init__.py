@@ -14,6 +14,7 @@ Knows no org, no agent and no ledger. Reading order:
     oversee.py    watches over a container while it trains or scores
     watch.py      watches the machine meanwhile: alone, at full speed? contention.py: what others took of the CPU
     measure.py    the story: train, collect, score
+    errand.py     an agent that somebody else wrote, sent with a task; doors.py: the hosts that it may reach
     preflight.py  two tiny steps on the CPU, for the author of a candidate
     sweep.py      finds and removes what a host process that died left behind
     ready.py      an engine that a candidate may be given to:

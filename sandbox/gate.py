@@ -134,18 +134,24 @@ class Gate:
             self.closed = True
 
 
-def listen(folder: Path) -> socket.socket:
-    """A Unix socket for one connection in `folder`, which is mounted into a container as /gate."""
+def listen(folder: Path, name: str = "gate.sock", connections: int = 1) -> socket.socket:
+    """A Unix socket in `folder`, which is mounted into a container as /gate.
+
+    Args:
+        folder: of the run's directory.
+        name: of the socket.
+        connections: that may wait to be accepted.
+    """
     listener = socket.socket(socket.AF_UNIX)
     directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         # A socket's address has room for 107 bytes; a lab may lie deeper than that.
-        listener.bind(f"/proc/self/fd/{directory}/gate.sock")
+        listener.bind(f"/proc/self/fd/{directory}/{name}")
     finally:
         os.close(directory)
     # Whoever can see the folder may connect: the run's user, who is nobody here.
-    (folder / "gate.sock").chmod(0o666)
-    listener.listen(1)
+    (folder / name).chmod(0o666)
+    listener.listen(connections)
     return listener
 
 

@@ -19,7 +19,10 @@ from pathlib import Path
 from records import HostFault
 from sandbox.profile import UIDS, Mount
 
-MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "lab", "gate", "data", "cache", "out", "weights", "rows", "etc", "usr")
+MOUNT_POINTS = (
+    *("dev", "proc", "sys", "tmp", "lab", "gate", "data", "cache", "out", "weights", "rows", "etc", "usr"),
+    *("task", "answer", "agent", "etc/ssl/certs"),
+)
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 

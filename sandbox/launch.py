@@ -11,15 +11,18 @@ from sandbox.profile import LaunchProfile, Mount
 
 
 @contextmanager
-def with_outbox(engine: Engine, profile: LaunchProfile, folder: Path) -> Iterator[tuple[LaunchProfile, Outbox]]:
-    """The profile with a bounded place mounted as /out, and that place; gone after the block.
+def with_outbox(
+    engine: Engine, profile: LaunchProfile, folder: Path, target: str = "/out"
+) -> Iterator[tuple[LaunchProfile, Outbox]]:
+    """The profile with a bounded place to write to, and that place; gone after the block.
 
     Args:
         folder: the run's directory.
+        target: where the container sees it.
     """
     outbox = engine.outbox(folder / f"out-{profile.phase}", profile)
     try:
-        yield replace(profile, files=(*profile.files, Mount(outbox.source, "/out", read_only=False))), outbox
+        yield replace(profile, files=(*profile.files, Mount(outbox.source, target, read_only=False))), outbox
     finally:
         outbox.remove()
 

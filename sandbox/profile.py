@@ -175,6 +175,10 @@ class LaunchProfile:
     device: Device
     limits: Limits
     controls: frozenset[Control] = frozenset(Control)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """More of its environment. Never for a candidate."""
+    loopback: bool = False
+    """It may use TCP in its own network namespace, where nothing is but `lo`. Never for a candidate (sandbox/doors.py)."""
 
     def without(self, *controls: Control) -> "LaunchProfile":
         """The same container with some controls taken away: for proving that a probe can see. Never for a candidate."""
@@ -204,7 +208,10 @@ class LaunchProfile:
     @property
     def seccomp(self) -> Mapping[str, Any] | None:
         """docker/seccomp.json."""
-        return json.loads(SECCOMP.read_text()) if Control.SECCOMP in self.controls else None
+        if Control.SECCOMP not in self.controls:
+            return None
+        rules: dict[str, Any] = json.loads(SECCOMP.read_text())
+        return {**rules, "syscalls": [*rules["syscalls"], *(tcp_sockets() if self.loopback else ())]}
 
     # ---- what it sees ------------------------------------------------------------------------------------------------
 
@@ -219,6 +226,11 @@ class LaunchProfile:
             Control.CGROUP: "cgroup",
         }
         return ("mount", *(kind for control, kind in removable.items() if control in self.controls))
+
+    @property
+    def sysctls(self) -> Mapping[str, str]:
+        """Kernel settings of its namespaces."""
+        return {"net.ipv4.ip_unprivileged_port_start": "0"} if self.loopback else {}
 
     @property
     def hostname(self) -> str | None:
@@ -281,6 +293,7 @@ class LaunchProfile:
             "TRITON_CACHE_DIR": "/tmp/triton",
             "USER": "lab",
             **({} if self.device.gpu is None else self.device.gpu.environment),
+            **self.variables,
         }
 
     # ---- what it may use ---------------------------------------------------------------------------------------------
@@ -349,6 +362,14 @@ def own_capabilities() -> tuple[str, ...]:
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd:"))
     held = int(line.split()[1], 16)
     return tuple(name for number, name in enumerate(CAPABILITIES) if held >> number & 1)
+
+
+def tcp_sockets() -> Iterator[dict[str, Any]]:
+    """Rules of seccomp that allow sockets of IPv4 with the default protocol or TCP. Raw ones take a capability."""
+    for protocol in (0, socket.IPPROTO_TCP):
+        family = {"index": 0, "value": int(socket.AF_INET), "op": "SCMP_CMP_EQ"}
+        kind = {"index": 2, "value": int(protocol), "op": "SCMP_CMP_EQ"}
+        yield {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [family, kind]}
 
 
 # ---- names and users -------------------------------------------------------------------------------------------------

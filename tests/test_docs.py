@@ -1,8 +1,12 @@
 """What the documents name exists: the threat model's tests, controls and attacks."""
 
 import re
+import textwrap
 from pathlib import Path
 
+import yaml
+
+from agents.settings import CoderSettings
 from sandbox.profile import Control
 from tests.redteam.attacks import ATTACKS
 from tests.redteam.gallery import read_cheats
@@ -35,6 +39,13 @@ def test_every_picture_of_the_documents_exists_and_is_shown() -> None:
         for name in re.findall(r"!\[[^\]]+\]\(([^):]+)\)", document.read_text())
     }
     assert shown == set((ROOT / "docs" / "img").iterdir())
+
+
+def test_the_role_that_the_documents_show_for_an_agent_of_yours_is_one() -> None:
+    shown = re.search(r"^    ---\n(.*?)^    ---\n", (ROOT / "docs" / "bring-your-own-agent.md").read_text(), re.DOTALL | re.MULTILINE)  # fmt: skip
+    assert shown is not None
+    settings = CoderSettings.model_validate(yaml.safe_load(textwrap.dedent(shown[1])))
+    assert (settings.mind, settings.agent) == ("command", Path("roles/example-agent"))
 
 
 def test_the_documents_count_the_cheats() -> None:

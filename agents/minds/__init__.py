@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.minds.command import Command
 from agents.minds.desk import Desk
 from agents.minds.sampler import Sampler
 from agents.minds.script import Script
@@ -52,6 +53,8 @@ def load_mind(settings: Settings, desk: Desk) -> Mind:
             )  # imports the SDK, for half a second, which no other mind needs
 
             return Anthropic(desk)
+        case "command":
+            return Command(desk)
         case "script":
             return Script.load(desk.lab / (settings.script or ""))
         case "sampler":

@@ -1,13 +1,13 @@
-"""What a mind works with that costs money: who it is, whose money it spends, and where its words are kept."""
+"""What a mind works with: who it is, whose money it spends, whom it may send, and where its words are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 from agents.prices import Prices
 from ledger.purse import Purse, calls, cost_of
-from records import Experiment
+from records import Errand, Experiment, Returned
 
 
 def new_id() -> str:
@@ -29,6 +29,8 @@ class Desk:
     transcripts: Path | None = None
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by the name of their environment variable: a worker's environment may be another than the launcher's."""
+    send: Callable[[Errand], Returned] | None = None
+    """Sends a command-line agent on an errand in the sandbox. None where no role has one."""
     experiment: int | None = None
     """What the task is about; None of a planner's."""
     talk: str = ""

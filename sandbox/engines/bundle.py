@@ -34,6 +34,7 @@ def render(profile: LaunchProfile, image: Image) -> dict[str, Any]:
             "namespaces": [{"type": kind} for kind in profile.namespaces],
             "cgroupsPath": f"/{profile.name}",
             "resources": _resources(profile),
+            "sysctl": dict(profile.sysctls),
             "devices": [_device_node(node) for node in profile.devices],
             **({} if profile.seccomp is None else {"seccomp": _seccomp(profile.seccomp)}),
             "maskedPaths": list(profile.masked_paths),

@@ -203,6 +203,7 @@ class DockerEngine:
                 pid_mode=shared["pid"],
                 uts_mode=shared["uts"],
                 read_only=profile.read_only_root,
+                sysctls=dict(profile.sysctls),
                 cap_drop=["ALL"],
                 cap_add=list(profile.capabilities),
                 security_opt=security,

@@ -42,7 +42,11 @@ def test_a_role_is_known_by_the_hash_of_its_bytes_and_read_anew(tmp_path: Path) 
         ("---\nmind: sampler\nHello\n", 1, "must start with front matter"),
         ("---\nmind: sampler\ntemprature: 1\n---\nHello\n", 3, "temprature: unknown setting; this role may have: mind"),
         ("---\n# nothing\n---\nHello\n", 2, "mind: is missing"),
-        ("---\n\nmind: oracle\n---\nHello\n", 3, "mind: input should be 'anthropic', 'hybrid', 'sampler' or 'script'"),
+        (
+            "---\n\nmind: oracle\n---\nHello\n",
+            3,
+            "mind: input should be 'anthropic', 'command', 'hybrid', 'sampler' or 'script'",
+        ),
         ("---\nmind: hybrid\nmodel: m\n---\nHello\n", 2, "mind: hybrid is a planner's; this role may have: anthropic"),
         ("---\nmind: anthropic\n---\nHello\n", 2, "needs `model: NAME`"),
         ("---\nmind: sampler\nmodel: m\n---\nHello\n", 2, "model: has no effect with `mind: sampler`; take it out"),

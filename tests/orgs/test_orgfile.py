@@ -39,7 +39,9 @@ def complaint(lab: Path, text: str) -> str:
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "orgs").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_preset_loads(preset: Path) -> None:
-    assert OrgFile.load(preset, ROOT).name == preset.stem
+    org = OrgFile.load(preset, ROOT)
+    assert org.name == preset.stem
+    assert org.roles.settings(ROOT).keys() == {"planner", "coder", "reviewer"}
 
 
 def test_an_empty_but_named_org_gets_the_defaults(lab: Path) -> None:
