@@ -7,6 +7,11 @@ from uuid import uuid4
 
 from agents.prices import Prices
 from ledger.purse import Purse
+from records import BadInput
+
+
+class NoKey(BadInput):
+    """There is no key for the API that a role file asks; with one, nothing is wrong with it."""
 
 
 def new_id() -> str:
