@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,8 +17,9 @@ from agents.result import result_of
 from agents.reviewer import variables
 from agents.role import Role
 from agents.samples import FIRST, HYPOTHESIS, RESULT, REVIEWED
-from agents.settings import LANGUAGE, PlannerSettings, Settings
+from agents.settings import LANGUAGE, PlannerSettings, Profile, Settings
 from agents.tokens import count_tokens
+from data.files import hash_file
 from data.profiles import PROFILES
 from ledger import Ledger
 from ledger.champion import Champion
@@ -109,10 +111,14 @@ def render_plan(lab: Lab, org: OrgFile, ledger: Ledger | None) -> Rendered:
     settings = role.settings(PlannerSettings)
     program, guidance = lab.root / org.program, lab.root / "guidance.md"
     if ledger is None:
+        sizes = profile_of(lab, org, None)
         incumbent = Incumbent(commit="", val_bpb=None, source=lab.train_source)
         steering = read(guidance) if guidance.exists() else ""
         said = {"program": read(program), "guidance": steering, "campaign": org.name, "champion": incumbent}
-        digest, experiments = FIRST.model_copy(update=said | {"budget_s": seconds_of_training(lab, org)}), []
+        digest, experiments = (
+            FIRST.model_copy(update=said | {"budget_s": org.budget.train_s or sizes["time_budget_s"]}),
+            [],
+        )
         about = "the next proposals, with an empty history"
     else:
         experiments = ledger.experiments()
@@ -167,7 +173,8 @@ def render_review(lab: Lab, org: OrgFile, ledger: Ledger | None, *, lesson: bool
         about = of_the_sample(ledger)
     else:
         source = Champion(lab.root, ledger.name).source(newest.candidate.parent)
-        values, lesson = variables(newest, newest.candidate, source, {}), result_of(newest) is not None
+        profile = profile_of(lab, org, ledger)
+        values, lesson = variables(newest, newest.candidate, source, profile), result_of(newest) is not None
         about = f"{'the lesson' if lesson else 'the review'} of #{newest.id} {newest.hypothesis.title}"
     tools: list[dict[str, Any]] = []
     if settings.mind in LANGUAGE:
@@ -199,11 +206,14 @@ def run_nothing(source: str) -> Preflighted:
     raise HostFault("a prompt that is only shown runs nothing")
 
 
-def seconds_of_training(lab: Lab, org: OrgFile) -> float:
-    """Of each experiment; where the dataset is not prepared yet, as its profile will have them."""
-    if org.budget.train_s is not None:
-        return org.budget.train_s
-    try:
-        return Dataset.open(lab.dataset(org.data), verify=False).budget_s
-    except Refusal:
-        return float(PROFILES[org.data.profile]["time_budget_s"])
+def profile_of(lab: Lab, org: OrgFile, ledger: Ledger | None) -> Profile:
+    """Sizes of the campaign's dataset, else of the org's; where that is not here, as its profile will have them."""
+    folders = [lab.dataset(org.data)]
+    if ledger is not None:
+        wanted = ledger.campaign().dataset
+        manifests = sorted(lab.state.glob("datasets/*/manifest.json"))
+        folders = [m.parent for m in manifests if hash_file(m) == wanted] + folders
+    for folder in folders:
+        with suppress(Refusal):
+            return dict(Dataset.open(folder, verify=False).profile)
+    return dict(PROFILES[org.data.profile])

@@ -130,9 +130,7 @@ def tabulate_cost(cost: Cost) -> Table:
 
 def tabulate_dearest(cost: Cost) -> Table:
     """A row for each of the dearest experiments."""
-    table = table_of(
-        "dearest experiments, each with its share of the planner's", ("#", "hypothesis", "state"), ("dollars",)
-    )
+    table = table_of("dearest experiments", ("#", "hypothesis", "state"), ("dollars",))
     for one in cost.dearest:
         table.add_row(str(one.id), plain(one.title), one.state, f"{one.usd:.4f}")
     return table

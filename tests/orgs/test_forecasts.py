@@ -1,9 +1,14 @@
 """Forecasts are scored by hand-computed examples, each under whoever made it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from orgs.forecasts import Forecast, Reviewed, TrackRecord, Who, records_of, score
 from records import Call, Experiment, Hypothesis, Review, State, Verdict
+from tests.orgs.lab import run
+from tests.orgs.minds_lab import played
 from tests.orgs.rows import NOW, experiment
 
 
@@ -97,3 +102,23 @@ def test_the_record_as_json_has_who_score_and_decisions() -> None:
     assert isinstance(found, TrackRecord)
     plain = found.plain()
     assert (plain["role"], plain["mind"], plain["forecasts"], plain["reviews"]) == ("planner", "sampler", 1, None)
+
+
+def test_the_command_shows_everybody_who_forecast_in_a_played_campaign(tmp_path: Path) -> None:
+    with played(tmp_path) as night:
+        shown = run(tmp_path, "ledger", "forecasts")
+        assert shown.returncode == 0, shown.stderr
+        assert "reviewer claude-opus-5-5: 1 approved, 0 of them merged; refused: none" in shown.stdout
+        planner, reviewer = json.loads(run(tmp_path, "ledger", "forecasts", "--json").stdout)
+        assert len(night.calls) == 6
+    assert (planner["mind"], planner["model"], planner["brier"]) == (
+        "anthropic",
+        "claude-opus-5-5",
+        pytest.approx(0.04),
+    )
+    assert (reviewer["role"], reviewer["model"], reviewer["brier"]) == (
+        "reviewer",
+        "claude-opus-5-5",
+        pytest.approx(0.01),
+    )
+    assert reviewer["expected_bpb"] == -0.001 and reviewer["delta_bpb"] == pytest.approx(0.1)
