@@ -15,8 +15,9 @@ from orgs.doctor import Level, Line
 from orgs.estimate import Estimate
 from orgs.lab import Lab
 from orgs.orgfile import OrgFile
+from orgs.prompts import profile_of
 from orgs.role_check import check_role
-from records import BadInput, MissingComponent, Refusal
+from records import BadInput, Refusal
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
 
@@ -39,6 +40,7 @@ def look(lab: Lab, org: OrgFile) -> Iterator[Looked]:
         ("device", partial(look_at_device, org)),
         ("sandbox", partial(look_at_sandbox, lab, org)),
         ("dataset", partial(look_at_dataset, lab, org)),
+        ("train.py", partial(look_at_start, lab, org)),
         ("git", partial(look_at_git, lab, org)),
     ):
         yield attempt(subject, check)
@@ -62,16 +64,18 @@ def look_at_sandbox(lab: Lab, org: OrgFile) -> tuple[Level, str]:
 
 
 def look_at_dataset(lab: Lab, org: OrgFile) -> tuple[Level, str]:
-    """Whole, and such that its planner can work with this train.py."""
     path = lab.dataset(org.data)
-    try:
-        dataset = Dataset.open(path)
-    except MissingComponent:
-        if org.data.dataset is not None:
-            raise
+    if org.data.dataset is None and not (path / "manifest.json").is_file():
         return Level.YELLOW, f"{path.name} is not prepared yet: launch does that first"
-    check_planner(org.roles.planner.role_file(lab.root), Desk("planner", lab.root), lab.train_source, dataset.profile)
+    Dataset.open(path)
     return Level.GREEN, f"{path.name} is whole"
+
+
+def look_at_start(lab: Lab, org: OrgFile) -> tuple[Level, str]:
+    """Whether the planner can work with it."""
+    planner, sizes = org.roles.planner.role_file(lab.root), profile_of(lab, org, None)
+    check_planner(planner, Desk("planner", lab.root), lab.train_source, sizes)
+    return Level.GREEN, "the planner can work with it"
 
 
 def look_at_git(lab: Lab, org: OrgFile) -> tuple[Level, str]:

@@ -1,6 +1,7 @@
 """A dry run starts nothing, finds what a launch would refuse, and says what the night would cost and on which assumptions."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from orgs.lab import Lab
 from orgs.orgfile import OrgFile
 from orgs.prompts import Sizes, render_plan
 from records import Usage
-from tests.orgs.lab import ROOT, run
+from tests.components import require
+from tests.orgs.lab import ROOT, make_lab, run
 from tests.orgs.minds_lab import ORG, Played, played
 
 
@@ -120,7 +122,7 @@ def test_without_an_engine_a_git_repository_and_a_key_the_price_is_told_all_the_
     levels = {line["subject"]: line["level"] for line in found["checks"]}
     assert levels == {
         **dict.fromkeys(("planner", "coder", "reviewer", "dataset"), "yellow"),
-        **{"device": "green", "sandbox": "red", "git": "red"},
+        **{"device": "green", "sandbox": "red", "train.py": "green", "git": "red"},
     }
     assert found["cost"]["night_usd"] > 0 and found["cost"]["assumed"]["code"]["answers"] == HABITS["code"].answers
     assert not (lab / ".autoresearch" / "redis").exists(), "nothing was started"
@@ -135,3 +137,27 @@ def test_a_wrong_role_is_refused_and_has_no_price(lab: Path) -> None:
 def test_json_is_refused_where_nothing_is_printed_as_json(lab: Path) -> None:
     ended = run(lab, "launch", "orgs/demo.toml", "--json")
     assert ended.returncode == 2 and "--dry-run" in ended.stderr
+
+
+def test_where_everything_is_in_place_each_thing_is_green_and_no_campaign_was_begun(tmp_path: Path) -> None:
+    require(os.geteuid() == 0 and shutil.which("runc") is not None, "runc, as root: apt-get install runc")
+    ended = run(make_lab(tmp_path), "launch", "orgs/tiny.toml", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line.startswith(("✓", "!", "✗"))]
+    assert [line.split()[1] for line in lines] == [
+        "planner",
+        "coder",
+        "reviewer",
+        "device",
+        "sandbox",
+        "dataset",
+        "train.py",
+        "git",
+    ]
+    assert {line[0] for line in lines} == {"✓"} and "cost: 0 dollars" in ended.stdout
+    assert not (tmp_path / ".autoresearch" / "redis").exists()
+    planner = tmp_path / "roles" / "planner.md"
+    planner.write_text(planner.read_text().replace("frozen: []", "frozen: [NOTHING_OF_THE_SORT]"))
+    ended = run(tmp_path, "launch", "orgs/tiny.toml", "--dry-run")
+    (red,) = [line for line in ended.stdout.splitlines() if line.startswith("✗")]
+    assert ended.returncode == 2 and red.split()[1] == "train.py" and "NOTHING_OF_THE_SORT" in red
