@@ -16,6 +16,7 @@ from agents.settings import CoderSettings, Profile
 from agents.syntax import BadCandidate
 from ledger import Ledger
 from ledger.champion import Champion
+from ledger.purse import Broke
 from records import Candidate, Experiment, Hypothesis, Preflighted
 
 
@@ -74,6 +75,10 @@ class Coder:
             candidate = self.candidate(role, experiment)
         except BadCandidate as error:
             self.ledger.refuse(experiment.id, str(error), hands)
+            return True
+        except Broke:
+            # Given back, it would be the oldest again, and in the way of those that need no money.
+            self.ledger.refuse(experiment.id, "there is no money left to code it ([money] of the org file)", hands)
             return True
         except BaseException:
             self.ledger.release(experiment.id)

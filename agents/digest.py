@@ -12,7 +12,7 @@ from agents.settings import PlannerSettings
 from agents.tokens import count_tokens
 from ledger import Ledger
 from ledger.champion import Champion
-from records import BadInput, Campaign, Experiment, Record, State
+from records import BadInput, Campaign, Experiment, Number, Record, State
 
 R = TypeVar("R", bound=Record)
 
@@ -77,6 +77,17 @@ class Pending(Record):
     state: str
 
 
+class Turned(Record):
+    """What is known of one constant: experiments that changed it and nothing else."""
+
+    name: str
+    tries: int
+    best: Number
+    """The value that scored best."""
+    delta_bpb: float
+    """Of that, against the champion it was judged against."""
+
+
 class Noise(Record):
     """How far apart two runs of one program are, as the newest verdict had it."""
 
@@ -104,6 +115,8 @@ class Digest(Record):
     in_flight: list[Pending]
     counts: dict[str, int]
     """Experiments by state."""
+    constants: list[Turned]
+    """By name: mostly the sampler's doing."""
     categories: dict[str, int]
     """Proposals by category."""
     misses: int
@@ -185,6 +198,7 @@ def summarise(
             if e.state in UNDER_WAY
         ],
         counts={state: states.count(state) for state in sorted(set(states))},
+        constants=turned(improving),
         categories={name: categories.count(name) for name in sorted(set(categories))},
         misses=len(missed),
         stale_categories=sorted({e.hypothesis.category for e in missed[:plateau]}) if len(missed) >= plateau else [],
@@ -193,6 +207,20 @@ def summarise(
         omitted=0,
         left=max(0, promised - len(judged)) if campaign.policy.rule != "keep-if-lower" else None,
     )
+
+
+def turned(experiments: Iterable[Experiment]) -> list[Turned]:
+    """Constants that were changed alone, with the best that came of it."""
+    found: dict[str, list[tuple[float, Number]]] = {}
+    for e in experiments:
+        row = judgement(e)
+        if row is not None and len(e.hypothesis.knobs) == 1:
+            ((name, value),) = e.hypothesis.knobs.items()
+            found.setdefault(name, []).append((row.delta_bpb, value))
+    return [
+        Turned(name=name, tries=len(rows), best=min(rows)[1], delta_bpb=min(rows)[0])
+        for name, rows in sorted(found.items())
+    ]
 
 
 def ended(experiments: Iterable[Experiment]) -> Iterator[Experiment]:

@@ -1,9 +1,10 @@
 """The planner: reads the ledger, proposes the next change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import failpoint
+from agents.bandit import order_of_arms
 from agents.digest import Digest, gather
 from agents.duplicates import objection
 from agents.minds import load_mind
@@ -13,7 +14,8 @@ from agents.role import Role, RoleFile
 from agents.settings import PlannerSettings, Profile
 from ledger import Ledger
 from ledger.champion import Champion
-from records import Experiment, State
+from ledger.purse import Broke
+from records import Experiment, Hypothesis, State
 
 OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
@@ -71,22 +73,37 @@ class Planner:
             return False
         role = self.role.load()
         task, desk = self.task(role), self.desk.at()
-        hypotheses = load_mind(task.settings, desk).propose(task)
+        mind, hypotheses = self.ask(task, desk)
         failpoint.reach("planner.answered")
-        proposed = 0
+        proposed, cost = 0, desk.cost()
         for hypothesis in hypotheses:
             number = self.ledger.propose(
                 hypothesis,
-                author=f"planner/{task.settings.mind}",
+                author=f"planner/{mind}",
                 lane=hypothesis.lane,
                 roles={"planner": role.sha256},
                 max_open=self.max_open + len(hypotheses) - 1,  # what one answer holds was asked for when there was room
-                talk=desk.talk if desk.purse is not None else "",
-                microdollars=desk.cost() // len(hypotheses),
+                talk=desk.talk if cost else "",
+                microdollars=cost // len(hypotheses),
             )
             proposed += number is not None
             failpoint.reach("planner.proposed")
         return proposed > 0
+
+    def ask(self, task: PlanTask, desk: Desk) -> tuple[str, Sequence[Hypothesis]]:
+        """The mind that had ideas, and these. Raises Broke if none had, and one might have for money."""
+        broke: Broke | None = None
+        minds = order_of_arms(task, desk.spent(task.experiments))
+        for mind in minds:
+            settings = task.settings.model_copy(update={"mind": mind})
+            try:
+                if hypotheses := load_mind(settings, desk).propose(task):
+                    return mind, hypotheses
+            except Broke as error:
+                broke = error
+        if broke is not None:
+            raise broke
+        return minds[0], []
 
     def task(self, role: Role) -> PlanTask:
         """What the mind is asked, as the ledger stands now."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agents.digest import DeadEnd, Digest, Incumbent, Judged, Noise, Pending
+from agents.digest import DeadEnd, Digest, Incumbent, Judged, Noise, Pending, Turned
 from agents.result import Result
 from records import Hypothesis
 
@@ -26,6 +26,7 @@ FIRST = Digest(
     dead_ends=[],
     in_flight=[],
     counts={},
+    constants=[],
     categories={},
     misses=0,
     stale_categories=[],
@@ -51,6 +52,7 @@ LATER = FIRST.model_copy(
         "near_misses": [Judged(id=3, title="MATRIX_LR 0.04 → 0.05", val_bpb=1.001, delta_bpb=0.001)],
         "dead_ends": [DeadEnd(id=4, title="MATRIX_LR 0.04 → 9.0", state="crashed", reason="crash: loss is NaN")],
         "in_flight": [Pending(id=5, title="MATRIX_LR 0.04 → 0.03", state="queued")],
+        "constants": [Turned(name="MATRIX_LR", tries=3, best=0.05, delta_bpb=0.001)],
         "categories": {"hyperparameter": 4},
         "misses": 8,
         "stale_categories": ["hyperparameter"],

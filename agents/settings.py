@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Profile = dict[str, int | float | str]
 """Sizes that the dataset's profile suggests, by name; train.py reads them as PROFILE["name"]."""
 
-LANGUAGE = frozenset({"anthropic"})
+LANGUAGE = frozenset({"anthropic", "hybrid"})
 """Minds that ask a language model."""
 
 
@@ -57,14 +57,18 @@ class Settings(ModelSettings):
 
     OF: ClassVar[dict[str, frozenset[str]]] = {**ModelSettings.OF, "script": frozenset({"script"})}
 
-    mind: Literal["anthropic", "sampler", "script"]
-    """Who answers. `anthropic` asks a language model; `sampler` searches the numeric constants of train.py, without a key and
+    MINDS: ClassVar[tuple[str, ...]] = ("anthropic", "sampler", "script")
+
+    mind: Literal["anthropic", "hybrid", "sampler", "script"]
+    """Who answers. `anthropic` asks a language model; `hybrid` lets that and the sampler take turns, for a planner; `sampler` searches the numeric constants of train.py, without a key and
     without a network; `script` replays what was decided before."""
     script: Path | None = None
     """Of `script`: what `ledger export night.jsonl` wrote, or lines by hand (agents/minds/script.py); relative to the lab."""
 
     @model_validator(mode="after")
     def settings_are_the_minds(self) -> "Settings":
+        if self.mind not in self.MINDS:
+            raise ValueError(f"mind: {self.mind} is a planner's; this role may have: {', '.join(self.MINDS)}")
         everyone = frozenset({self.mind})
         idle = {name for name in self.model_fields_set if self.mind not in self.OF.get(name, everyone)}
         if idle:
@@ -88,9 +92,11 @@ class CoderSettings(Settings):
 class PlannerSettings(Settings):
     OF: ClassVar[dict[str, frozenset[str]]] = {
         **Settings.OF,
-        **dict.fromkeys(("algorithm", "knobs_per_proposal", "frozen", "space"), frozenset({"sampler"})),
+        **dict.fromkeys(("algorithm", "knobs_per_proposal", "frozen", "space"), frozenset({"sampler", "hybrid"})),
         **dict.fromkeys(("proposals", "digest_tokens", "plateau", "quotas"), LANGUAGE),
+        "device_hour_usd": frozenset({"hybrid"}),
     }
+    MINDS: ClassVar[tuple[str, ...]] = (*Settings.MINDS, "hybrid")
 
     algorithm: Literal["tpe", "random"] = "tpe"
     """How values are drawn: by a tree-structured Parzen estimator over the ledger's scores, or blindly."""
@@ -108,6 +114,9 @@ class PlannerSettings(Settings):
     """Misses in a row after which a category that was not tried lately has to be taken."""
     quotas: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     """`category: share`: at most this share of all proposals may be of the category, such as {hyperparameter: 0.5}."""
+
+    device_hour_usd: Annotated[float, Field(ge=0, le=1000)] = 2.5
+    """What an hour of the device costs: with the tokens the price of an idea, by which the arms of `hybrid` are compared."""
 
     @model_validator(mode="after")
     def ranges_have_room(self) -> "PlannerSettings":

@@ -265,7 +265,7 @@ def preflight(
     as_json: JsonOption = False,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Does this train.py start, train and submit? Two tiny steps on the CPU, as coders try an edit before they hand it in."""
+    """Does this train.py start, train and submit? Two tiny steps on the CPU. What it cannot tell in time is no failure: exit code 0."""
     lab = Lab.open(lab_root)
     text = read_source(source)
     if org is not None:

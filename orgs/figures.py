@@ -35,6 +35,13 @@ def figure_of(
     return Figure(fmean(scores), len(scores), bool(fresh)) if scores else None
 
 
+def score_of(experiment: Experiment) -> float | None:
+    """What an experiment scored: by its verdict the mean of the runs that were compared, before that its newest run."""
+    if experiment.verdict is not None and experiment.verdict.candidate_bpb is not None:
+        return experiment.verdict.candidate_bpb
+    return None if experiment.score is None else experiment.score.val_bpb
+
+
 def figures_of(experiments: Iterable[Experiment], repeats: Iterable[Experiment]) -> dict[int, Figure]:
     """By id, what is claimed of each of these that is, or was, champion."""
     of: dict[int, list[Experiment]] = {}

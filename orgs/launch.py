@@ -128,7 +128,7 @@ def launch(
         owner = server.ledger(name, "lease")
         with seated(site, view) as pipeline:
             failpoint.reach("launcher.seated")
-            ended = Shift(owner, org, pipeline, view, lock).work()
+            ended = Shift(owner, org, pipeline, view, lock, needs_money=not org.goes_on_for_nothing(lab.root)).work()
         if ended.finished and org.headline.runs:
             limits, rigour = org.sandbox.limits(), org.audit.rigour()
             conditions = Conditions(lab, dataset, device, engine, limits, site.budget_s, rigour, weakness)
@@ -304,7 +304,9 @@ def seated(site: Site, view: View) -> Iterator["Pipeline"]:
 class Shift:
     """The launcher's loop: who may step, when to drain, when it is over."""
 
-    def __init__(self, ledger: Ledger, org: OrgFile, pipeline: "Pipeline", view: View, lock: Keeper):
+    def __init__(
+        self, ledger: Ledger, org: OrgFile, pipeline: "Pipeline", view: View, lock: Keeper, *, needs_money: bool = True
+    ):
         self.ledger = ledger
         self.lock = lock
         self.org = org
@@ -313,6 +315,7 @@ class Shift:
         self.signals = 0
         self.started = time.monotonic()
         self.last_event = ledger.last_event()
+        self.needs_money = needs_money
 
     def work(self) -> Outcome:
         name = self.ledger.name
@@ -359,7 +362,7 @@ class Shift:
     def out_of_money(self) -> str | None:
         """That language models may be asked no more, and nothing is left to do that needs none of them."""
         money = spending(self.ledger)
-        if not money.refused or any(self.ledger.counts().get(state) for state in PAID_FOR):
+        if not money.refused or not self.needs_money or any(self.ledger.counts().get(state) for state in PAID_FOR):
             return None
         return f"{money.paid / MILLION:.2f} of {self.org.money.campaign_usd:g} dollars spent, and the next call could cost more than is left"
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.prices import Prices
 from agents.role import RoleFile
-from agents.settings import LANGUAGE, SETTINGS, Settings
+from agents.settings import LANGUAGE, SETTINGS, PlannerSettings, Settings
 from ledger.purse import MILLION, Limits
 from ledger.rules import make_rule
 from records import BadInput, Policy
@@ -268,6 +268,10 @@ class OrgFile(Section):
         settings = (seat.role_file(lab).load().settings(SETTINGS[name]) for name, seat in self.roles.items())
         names = {found.key for found in settings if found.mind in LANGUAGE and found.key_file is None}
         return {name: os.environ[name] for name in names if name in os.environ}
+
+    def goes_on_for_nothing(self, lab: Path) -> bool:
+        """Whether its planner has ideas, too, when the money is spent."""
+        return self.roles.planner.role_file(lab).load().settings(PlannerSettings).mind == "hybrid"
 
     def policy(self) -> Policy:
         """What a campaign of this org promises."""

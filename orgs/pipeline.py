@@ -8,7 +8,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from agents.minds.pause import Unavailable
+from agents.minds.pause import Rejected, Unavailable
 from ledger import Quarantined
 from ledger.purse import Broke
 from orgs.seats import Seat, Site
@@ -19,6 +19,8 @@ IDLE_S = 0.3
 FAILURE_PAUSE_S = 2.0
 MENDING_PAUSE_S = 5.0
 """Pause of a seat that cannot use a file that a person is editing, or a device in quarantine."""
+REJECTED_PAUSE_S = 60.0
+"""Pause of a seat whose API says no: each time is a call that is written down."""
 CLOSE_TIMEOUT_S = 5.0
 MAX_FAILURES = 5
 """Failed steps of one seat in a row that end the campaign."""
@@ -96,7 +98,9 @@ class Pipeline:
             elif isinstance(cause, Broke):
                 self.await_mending(chair, f"the {cause.of}'s money is spent ([money] of the org file)")
             elif isinstance(cause, BadInput | Quarantined):
-                self.await_mending(chair, str(cause))
+                self.await_mending(
+                    chair, str(cause), REJECTED_PAUSE_S if isinstance(cause, Rejected) else MENDING_PAUSE_S
+                )
             else:
                 self.count_failure(chair, explain(error))
             return
@@ -115,8 +119,8 @@ class Pipeline:
             chair.complaint = str(cause)
             chair.ready_at = max(chair.ready_at, time.monotonic() + cause.retry_after_s)
 
-    def await_mending(self, chair: Chair, complaint: str) -> None:
-        chair.ready_at = time.monotonic() + MENDING_PAUSE_S
+    def await_mending(self, chair: Chair, complaint: str, pause_s: float = MENDING_PAUSE_S) -> None:
+        chair.ready_at = time.monotonic() + pause_s
         if chair.complaint != complaint:
             chair.complaint = complaint
             self.say(f"{chair.name} waits until this is mended: {complaint}")

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from orgs.figures import figures_of
+from orgs.figures import figures_of, score_of
 from records import Experiment, State
 
 KEPT, DISCARDED = "#2ca02c", "#b8b8b8"
@@ -88,8 +88,8 @@ def points_of(experiments: Sequence[Experiment]) -> tuple[list[Point], list[Poin
     again = [e for e in experiments if e.repeats is not None]
     figures = figures_of(experiments, again)
     ended = sorted((e for e in experiments if e.repeats is None), key=lambda e: e.updated_at)
-    newest = {e.id: e.score.val_bpb for e in ended if e.score is not None and e.score.val_bpb is not None}
-    scores = newest | {id: figure.bpb for id, figure in figures.items()}
+    scored = {e.id: bpb for e in ended if (bpb := score_of(e)) is not None}
+    scores = scored | {id: figure.bpb for id, figure in figures.items()}
     ideas = [Point(i, scores[e.id], e) for i, e in enumerate(e for e in ended if e.id in scores)]
     places = {point.experiment.id: point.x for point in ideas}
     runs = [(e, m.val_bpb) for e in again for m in e.runs]

@@ -1,7 +1,7 @@
 """The preflight as a coder calls it: a source in, a few lines out. Agents know no sandbox; they are given this callable."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from records import Preflighted
 from sandbox.dataset import Dataset
 from sandbox.device import find_device
 from sandbox.engines import Engine
-from sandbox.preflight import preflight
+from sandbox.preflight import LIMITS, preflight
+from sandbox.profile import Limits
 from sandbox.sweep import sweep
 
 
@@ -22,6 +23,7 @@ class Preflight:
     dataset: Dataset
     engine: Engine
     state_dir: Path
+    limits: Limits = LIMITS
 
     @classmethod
     def open(cls, lab: Lab, dataset: Dataset, sandbox: SandboxSettings) -> "Preflight":
@@ -40,7 +42,9 @@ class Preflight:
         """
         engine = proven(sandbox, lab.state)
         sweep([engine], lab.state)
-        return cls(dataset, engine, lab.state)
+        # Where a run may lose all of its CPU time to others, there is no reason to step back.
+        limits = replace(LIMITS, cpu_shares=None) if sandbox.stolen_cpu >= 1 else LIMITS
+        return cls(dataset, engine, lab.state, limits)
 
     def __call__(self, source: str, cancel: threading.Event | None = None) -> Preflighted:
         """Whether this train.py trains, submits and can be scored, with a few lines for its author.
@@ -48,7 +52,7 @@ class Preflight:
         Raises:
             HostFault: the machine failed, or `cancel` was set: nothing is known of it.
         """
-        return preflight(source, self.dataset, self.engine, state_dir=self.state_dir, cancel=cancel)
+        return preflight(source, self.dataset, self.engine, limits=self.limits, state_dir=self.state_dir, cancel=cancel)
 
 
 @cache  # a seat is opened again after every step that failed; what was proven since this process began still holds

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ledger.inspection import several
 from ledger.noise import Noise, Reproduction
-from orgs.figures import Figure
+from orgs.figures import Figure, score_of
 from orgs.headline import Headline, explain_headline
 from orgs.simulate import Summary
 from orgs.status import Claimed, MoneySpent, OnDevice, Spending, Status, counts_line
@@ -271,12 +271,12 @@ UNCONFIRMED = "*"
 
 def figure(experiment: Experiment, claimed: Figure | None = None) -> str:
     """Its score; of what won, what is claimed of it; in brackets what somebody else claims."""
-    score, claim = experiment.score, experiment.claim
+    score, claim = score_of(experiment), experiment.claim
     if claim is not None and claim.bpb is not None:
         return f"({claim.bpb:.4f})"
     if claimed is not None:
         return f"{claimed.bpb:.4f}" + ("" if claimed.fresh else UNCONFIRMED)
-    return "–" if score is None or score.val_bpb is None else f"{score.val_bpb:.4f}"
+    return "–" if score is None else f"{score:.4f}"
 
 
 def name_state(experiment: Experiment) -> str:

@@ -101,7 +101,7 @@ def explain_assumptions() -> str:
         for name, habit in HABITS.items()
     )
     return (
-        f"assumed: {habits}; {IDEAS_PER_EXPERIMENT:g} ideas for each experiment judged, none of them only constants, which would cost no coder; the planner's history {100 * HISTORY_SHARE:.0f} % full; "
+        f"assumed: {habits}; {IDEAS_PER_EXPERIMENT:g} ideas for each experiment judged, none of them only constants, which would cost no coder, nor from the sampler of a hybrid planner; the planner's history {100 * HISTORY_SHARE:.0f} % full; "
         f"the stable part found in the cache {100 * WARM_SHARE['1h']:.0f} % of the time with `cache: 1h` and {100 * WARM_SHARE['5m']:.0f} % with 5m "
         "(orgs/estimate.py). What a campaign really spends: autoresearch-org ledger cost"
     )

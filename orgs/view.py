@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ledger import Ledger, Running
 from ledger.store import RESULTS
-from orgs.figures import Figure, figures_of
+from orgs.figures import Figure, figures_of, score_of
 from orgs.report import delta_bpb, name_state, plain, tabulate
 from records import Campaign, Event, Experiment, State
 
@@ -91,10 +91,10 @@ class Lines:
 
 def result(experiment: Experiment) -> str:
     """What an experiment that has ended came to, as the end of a line."""
-    score, delta = experiment.score, delta_bpb(experiment)
-    if score is None or score.val_bpb is None:
+    score, delta = score_of(experiment), delta_bpb(experiment)
+    if score is None:
         return f" ({plain(experiment.why)})" if experiment.why else ""
-    return f" {score.val_bpb:.4f}" + ("" if delta is None else f" ({delta:+.4f})")
+    return f" {score:.4f}" + ("" if delta is None else f" ({delta:+.4f})")
 
 
 class Screen:

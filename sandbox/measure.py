@@ -491,7 +491,8 @@ class Job:
         """
         with left_empty(self.device, self.limits.gpu_empty_s):
             try:
-                scorer.respondent.begin(scorer.container, self.limits.score_s * max(1.0, passes))
+                limits = self.limits
+                scorer.respondent.begin(scorer.container, limits.import_s, limits.score_s * max(1.0, passes))
                 yield scorer.respondent
             except Faulted:
                 scorer.container.kill()

@@ -11,22 +11,22 @@ That is no failure but `unknown`: calling it one would turn away just those edit
 import math
 import re
 import secrets
+import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
-from records import FailureKind, Preflighted, Progress
+from records import Failure, FailureKind, Preflighted, Progress
 from sandbox.audit import Text
 from sandbox.dataset import Dataset, Knobs, Rows
 from sandbox.device import find_device
 from sandbox.engines import Engine
-from sandbox.failure import LOG_CHARS, Faulted, clean
+from sandbox.failure import LOG_CHARS, Ending, Faulted, clean
 from sandbox.measure import EarlyStop, Job, Notes
 from sandbox.oversee import Cancelled
 from sandbox.profile import LEAST_SHARES, Limits
@@ -39,20 +39,24 @@ TRAIN_ROWS = 64
 SCORED_ROWS = 4
 BUDGET_S = 1.0
 """Of training: a step takes some 10 ms at these sizes, and where it is slow train.py stops after the first."""
-CAP_S = 120.0
-"""Wall time for everything."""
+CPU_S = 60
+"""Of each of the two processes, of which importing torch takes some 3."""
+CAP_S = 300.0
+"""Wall time for everything: beside a run that leaves no CPU idle a preflight has to wait for its gaps."""
 GIBIBYTE = 2**30
 LIMITS = Limits(
     cpus=1,
     memory_bytes=min(4 * GIBIBYTE, psutil.virtual_memory().total // 2),
     out_bytes=GIBIBYTE,
-    startup_s=60.0,
-    grace_s=30.0,
-    score_s=60.0,
+    startup_s=CAP_S,
+    grace_s=CAP_S,
+    import_s=CAP_S,
+    score_s=CAP_S,
     stolen_cpu=math.inf,  # nothing is measured
+    cpu_s=CPU_S,
     cpu_shares=LEAST_SHARES,  # somebody else's run may be measured beside it
 )
-"""Of a preflight. Each phase has a cap on top of CAP_S, so that the answer says where the time went."""
+"""Of a preflight. What it is asked for is counted in CPU time, or it would seem slow where others are at work."""
 
 QUOTED_LINES = 16
 LINE_CHARS = 160
@@ -111,14 +115,16 @@ def preflight(
             job.train(folder, notes, EarlyStop(not_finite, control=0.0), lambda _: None, lambda _: None)
             claim(job, folder, notes)
         except Faulted as fault:
-            ending = notes.scoring or notes.training
-            return tell(fault, "" if ending is None else ending.log, small.profile)
+            return tell(fault.failure, notes.scoring or notes.training, job)
         except Cancelled:
             if cancel.is_set():
                 raise
-            return Preflighted(outcome="unknown", text=unknown(f"took longer than {cap_s:g} s", small.profile))
+            return unknown(f"took longer than {cap_s:g} s", job)
+    if not notes.timing.steps:
+        return unknown(f"submitted without having reported a step in {BUDGET_S:g} s", job)
     took_s = time.monotonic() - began
-    return Preflighted(outcome="passes", text=f"started, trained, submitted and was scored in {took_s:.0f} s")
+    text = f"started, trained for {notes.timing.steps} steps, submitted and was scored, all in {took_s:.0f} s"
+    return Preflighted(outcome="passes", text=text)
 
 
 def claim(job: Job, folder: Path, notes: Notes) -> None:
@@ -157,32 +163,42 @@ def shrink(dataset: Dataset, folder: Path) -> Dataset:
 # ---- what its author is told -----------------------------------------------------------------------------------------
 
 
-def tell(fault: Faulted, log: str, profile: Mapping[str, Any]) -> Preflighted:
-    """A fault in a few lines: what it was, the sizes, and the end of what the candidate printed."""
-    failure, known = fault.failure, fault.failure.kind not in (FailureKind.TIMEOUT, FailureKind.OOM)
-    first = f"{failure.kind}: {failure.message}\n{sizes(profile)}" if known else unknown(failure.message, profile)
+def tell(failure: Failure, ending: Ending | None, job: Job) -> Preflighted:
+    """A failure in a few lines: what it was, the sizes, and the end of what the candidate printed.
+
+    Args:
+        failure: the candidate's.
+        ending: of the container in which it was running last.
+        job: what was tried.
+    """
+    log = "" if ending is None else ending.log
+    # The kernel ends so whoever is out of CPU time; whom the host ends has not crashed.
+    if failure.kind == FailureKind.CRASH and ending is not None and ending.exit_code == 128 + signal.SIGKILL:
+        return unknown(f"took more than {job.limits.cpu_s} s of CPU time", job, log)
+    if failure.kind in (FailureKind.TIMEOUT, FailureKind.OOM):
+        return unknown(failure.message, job, log)
+    return Preflighted(outcome="fails", text=lines(f"{failure.kind}: {failure.message}", job, log))
+
+
+def unknown(what: str, job: Job, log: str = "") -> Preflighted:
+    return Preflighted(outcome="unknown", text=lines(f"{what}, on one CPU: not known whether it works", job, log))
+
+
+def lines(first: str, job: Job, log: str) -> str:
+    sizes = ", ".join(f"{name} {value}" for name, value in job.dataset.profile.items() if name in SMALL)
     quoted = "\n".join(line[:LINE_CHARS] for line in own_lines(clean(log, LOG_CHARS))[-QUOTED_LINES:])
-    text = f"{first}\nIts last output:\n{quoted}" if quoted else first
-    return Preflighted(outcome="fails" if known else "unknown", text=text)
-
-
-def unknown(what: str, profile: Mapping[str, Any]) -> str:
-    return f"{what} on one CPU: not known whether it works\n{sizes(profile)}"
-
-
-def sizes(profile: Mapping[str, Any]) -> str:
-    told = ", ".join(f"{name} {profile[name]}" for name in SMALL if name in profile)
-    return f"(This was a preflight: on a CPU, with PROFILE cut down to {told}.)"
+    told = f"{first}\n(This was a preflight: on a CPU, with PROFILE cut down to {sizes}.)"
+    return f"{told}\nIts last output:\n{quoted}" if quoted else told
 
 
 def own_lines(log: str) -> list[str]:
     """The lines of a log, but of a traceback only the frames in /lab: train.py, prepare.py. Most others are torch's own."""
-    lines, ours = [], True
+    found, ours = [], True
     for line in log.splitlines():
         if frame := FRAME.match(line):
             ours = frame["path"].startswith("/lab/")
         elif not line.startswith("    "):
             ours = True
         if ours and not MARKS.fullmatch(line):
-            lines.append(line)
-    return lines
+            found.append(line)
+    return found

@@ -118,12 +118,16 @@ class Limits:
     """Cap on container start to `ready`; None: 120 s on a CPU, 300 s on a GPU, which compiles."""
     grace_s: float = 5.0
     """Time after the budget in which the weights must be complete."""
+    import_s: float = 120.0
+    """Time for a scorer to import torch, before anything of the candidate's is in it."""
     score_s: float = 900.0
     """Cap on a pass over the rows that a model is scored on."""
     gpu_empty_s: float = 15.0
     """Time after the end of a container in which its GPU must be as it was before."""
     stolen_cpu: float = STOLEN_CPU
     """Share of its CPU time that others may take from a run on the CPU; beyond that the run is void."""
+    cpu_s: int | None = None
+    """CPU time of each process; the kernel kills whoever takes more."""
     cpu_shares: int | None = None
     """Its weight where CPUs are contended, in cgroup v1's unit: everybody has 1024, LEAST_SHARES is the least. None: as everybody."""
 
@@ -316,7 +320,8 @@ class LaunchProfile:
             # Not 0: where core_pattern names a program, the host starts it as root all the same. 1 stops that too (core(5)).
             Control.CORE: Rlimit("core", 1),
         }
-        return tuple(limit for control, limit in limits.items() if control in self.controls)
+        cpu_time = () if self.limits.cpu_s is None else (Rlimit("cpu", self.limits.cpu_s),)
+        return (*(limit for control, limit in limits.items() if control in self.controls), *cpu_time)
 
     @property
     def tmp_bytes(self) -> int:

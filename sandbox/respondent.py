@@ -17,8 +17,6 @@ from sandbox.failure import EngineLost, Faulted, classify, describe_exit, last_l
 from sandbox.gate import LINE_BYTES, listen
 from sandbox.oversee import POLL_S, Cancelled
 
-IMPORT_S = 120.0
-"""A container may take this long to import torch, before anything of the candidate's is in it."""
 FAREWELL_S = 2.0
 """A container that hung up may take this long to end."""
 
@@ -61,14 +59,15 @@ class Respondent:
         if self._socket is not None:
             self._socket.close()
 
-    def begin(self, container: Container, cap_s: float) -> None:
-        """Let the container import the candidate; from now on it has `cap_s` for everything it is asked.
+    def begin(self, container: Container, import_s: float, cap_s: float) -> None:
+        """Let the container import the candidate once it has imported torch, for which it has `import_s`; from then on it has
+        `cap_s` for everything it is asked.
 
         Raises:
             EngineLost: it did not come so far, and none of that was the candidate's doing.
         """
         self._container = container
-        deadline = time.monotonic() + IMPORT_S
+        deadline = time.monotonic() + import_s
         while not select.select([self._listener], [], [], POLL_S)[0]:
             if self._cancel.is_set():
                 raise Cancelled("cancelled")
@@ -78,7 +77,7 @@ class Respondent:
                     f"the scorer did not start: {describe_exit(ending.exit_code)}: {last_line(ending.log)}"
                 )
             if time.monotonic() >= deadline:
-                raise EngineLost(f"the scorer did not start within {IMPORT_S:g} s")
+                raise EngineLost(f"the scorer did not start within {import_s:g} s")
         self._socket, _ = self._listener.accept()
         self._socket.setblocking(False)
         self._cap_s, self._deadline = cap_s, time.monotonic() + cap_s

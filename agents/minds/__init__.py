@@ -46,7 +46,7 @@ def load_mind(settings: Settings, desk: Desk) -> Mind:
         BadInput: its script is missing or broken; names file and line.
     """
     match settings.mind:
-        case "anthropic":
+        case "anthropic" | "hybrid":
             from agents.minds.anthropic import (
                 Anthropic,
             )  # imports the SDK, for half a second, which no other mind needs

@@ -98,8 +98,13 @@ class Anthropic:
     desk: Desk
 
     def ready(self, settings: Settings) -> None:
-        """Raise BadInput without a key, or for a model without a price."""
-        Line(settings, self.desk)
+        """Raise BadInput without a key, for a model without a price, and for what the API says no to. That costs nothing."""
+
+        async def probe() -> None:
+            async with Line(settings, self.desk) as line:
+                await line.probe()
+
+        asyncio.run(probe())
 
     def check(self, source: str, settings: PlannerSettings, profile: Profile) -> None:
         """It can read any train.py."""

@@ -1,13 +1,13 @@
 """What a mind works with that costs money: who it is, whose money it spends, and where its words are kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 from agents.prices import Prices
-from ledger.purse import Purse
-from records import BadInput
+from ledger.purse import Purse, calls, cost_of
+from records import BadInput, Experiment
 
 
 class NoKey(BadInput):
@@ -45,3 +45,7 @@ class Desk:
     def cost(self) -> int:
         """What the task has cost so far, in millionths of a dollar."""
         return 0 if self.purse is None else self.purse.spent_on(self.talk)
+
+    def spent(self, experiments: Sequence[Experiment]) -> dict[int, float]:
+        """Dollars for tokens, by experiment."""
+        return {} if self.purse is None else cost_of(experiments, calls(self.purse.ledger))

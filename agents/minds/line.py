@@ -19,19 +19,27 @@ from typing import Any, NamedTuple
 import anthropic
 import httpx2
 from anthropic.types import Message
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
 
 from agents import transcript
 from agents.fence import one_line
 from agents.minds.desk import Desk, NoKey, new_id
-from agents.minds.pause import Unavailable
+from agents.minds.pause import Rejected, Unavailable
 from agents.settings import ModelSettings
 from records import BadInput, Call, Usage
 
 FIRST_WAIT_S = 1.0
+PROBE_TIMEOUT_S = 10.0
 SPEND_LIMIT_WAIT_S = 1800.0
 """A spending limit of the account ends with the month, or when somebody raises it."""
-NOT_COUNTED = ("max_tokens", "temperature")
+NOT_COUNTED = ("max_tokens", "extra_body")
 """Parameters of a call that the counter does not take."""
 OVERHEAD_TOKENS = 1000
 """Of a prompt beside its text: what the API adds for tools (their system prompt) and roles."""
@@ -93,6 +101,22 @@ class Line:
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
 
+    async def probe(self) -> None:
+        """Ask for nothing that costs: does the API take the key, and know the model? Whatever else it says, it may say later too.
+
+        Raises:
+            Rejected: it does not.
+        """
+        try:
+            hello: Any = [{"role": "user", "content": "Hello."}]
+            await self.client.messages.count_tokens(model=self.model, messages=hello, timeout=PROBE_TIMEOUT_S)
+        except anthropic.APIStatusError as error:
+            unknown = error.status_code == 404 and self.model in str(error.api_message)
+            if unknown or error.status_code in (401, 403):
+                raise of_status(self.model, error) from None
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError):
+            return
+
     async def ask(self, request: Request) -> Message:
         """The model's answer.
 
@@ -123,9 +147,8 @@ class Line:
         trouble = state.outcome and state.outcome.exception()
         asked = trouble.retry_after_s if isinstance(trouble, Trouble) else None
         longest = self.settings.longest_wait_s
-        backoff = wait_exponential_jitter(
-            initial=min(FIRST_WAIT_S, longest), max=longest, jitter=min(FIRST_WAIT_S, longest)
-        )
+        first = min(FIRST_WAIT_S, longest)
+        backoff = wait_exponential(multiplier=first, max=longest) + wait_random(0, first)
         return backoff(state) if asked is None else asked + min(backoff(state), 1.0)
 
     async def attempt(self, request: Request) -> Message:
@@ -186,7 +209,7 @@ class Line:
         if self.settings.effort is not None:
             body["output_config"] = {"effort": self.settings.effort}
         if self.settings.temperature is not None:
-            body["temperature"] = self.settings.temperature
+            body["extra_body"] = {"temperature": self.settings.temperature}  # the SDK has no word for it any more
         return body
 
     async def send(self, request: Request) -> Message:
@@ -239,10 +262,10 @@ async def told_apart(model: str, timeout_s: float, create: Callable[[], Awaitabl
     return message
 
 
-def of_status(model: str, error: anthropic.APIStatusError) -> Trouble | BadInput:
+def of_status(model: str, error: anthropic.APIStatusError) -> Trouble | Rejected:
     """What an HTTP status means. Nothing that failed with one was billed."""
     said = one_line(error.api_message or str(error))
-    if error.status_code == 429 and error.error_code == "enforced_spend_limit_reached":
+    if is_spend_limit(error, said):
         why = f"the account's own spending limit is reached ({said})"
         return Trouble("spend_limit", why, sent=False, retry_after_s=SPEND_LIMIT_WAIT_S, last=True)
     if error.status_code == 429:
@@ -251,7 +274,13 @@ def of_status(model: str, error: anthropic.APIStatusError) -> Trouble | BadInput
         return Trouble("overloaded", f"overloaded ({said})", sent=False, retry_after_s=retry_after(error))
     if error.status_code >= 500 or error.status_code in (408, 409):
         return Trouble("server_error", f"error {error.status_code} of the server ({said})", sent=False, retry_after_s=retry_after(error))  # fmt: skip
-    return BadInput(f"{model}: the API refuses the request with {error.status_code}: {said}")
+    return Rejected(f"{model}: the API refuses the request with {error.status_code}: {said}")
+
+
+def is_spend_limit(error: anthropic.APIStatusError, said: str) -> bool:
+    """Whether the account may spend no more: by Anthropic's limit, its own, or for want of credit."""
+    by_code = error.error_code == "enforced_spend_limit_reached" or error.status_code == 402
+    return by_code or (error.status_code == 400 and "usage limits" in said)
 
 
 def retry_after(error: anthropic.APIStatusError) -> float | None:

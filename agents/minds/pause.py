@@ -1,6 +1,10 @@
-"""When a mind cannot answer now, and nobody is to blame here."""
+"""When a mind does not answer: for a while, or until a person has mended something."""
 
-from records import HostFault
+from records import BadInput, HostFault
+
+
+class Rejected(BadInput):
+    """What the API will refuse however often it is asked: a wrong key, an unknown model. A person has to mend that."""
 
 
 class Unavailable(HostFault):

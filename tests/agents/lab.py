@@ -57,29 +57,30 @@ class Lab(NamedTuple):
         return commit
 
 
-def make_lab(root: Path, server: redis.Redis, **campaign: object) -> Lab:
+def make_lab(root: Path, server: redis.Redis, source: str = TRAIN, **campaign: object) -> Lab:
     """A lab whose baseline is measured at 2.0 bpb.
 
     Args:
         root: an empty folder; the campaign is named after it.
         server: a ledger's Redis.
+        source: its train.py.
         campaign: of its record, in place of CAMPAIGN's.
     """
     require(shutil.which("git") is not None, "git is missing: apt-get install git")
     shutil.copytree(ROOT / "roles", root / "roles")
     shutil.copy(ROOT / "program.md", root / "program.md")
-    (root / "train.py").write_text(TRAIN)
+    (root / "train.py").write_text(source)
     who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "start")):
         subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
     champion = Champion(root, root.name)
     ledger = Ledger(server, root.name)
-    base = champion.start(TRAIN)
+    base = champion.start(source)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     ledger.create(
         Campaign.model_validate({**dict(CAMPAIGN), "name": root.name, "base": base, "created_at": now, **campaign})
     )
-    baseline = make_candidate(base, TRAIN, TRAIN)
+    baseline = make_candidate(base, source, source)
     number = ledger.propose_baseline(baseline)
     lease = acquire(ledger.client, f"cpu/{root.name}", "test", 60.0)
     assert ledger.take(lease, base) is not None

@@ -1,8 +1,8 @@
 """The digest puts every experiment where a planner looks for it."""
 
-from agents.digest import DEAD_ENDS, NEAR_MISSES, Incumbent, summarise
+from agents.digest import DEAD_ENDS, NEAR_MISSES, Incumbent, fit, summarise, tokens_of
 from agents.knobs import set_knobs
-from records import Failure, FailureKind, Hypothesis, Review, State
+from records import Experiment, Failure, FailureKind, Hypothesis, Review, State
 from tests.agents.sources import CAMPAIGN, PROFILE, TRAIN, experiment, measurement
 
 CHAMPION = Incumbent(commit="a" * 40, val_bpb=2.0, source=TRAIN)
@@ -69,3 +69,42 @@ def test_what_is_under_way_is_listed_with_its_state() -> None:
     rows.append(experiment(4, State.DUPLICATE, IDEA))
     pending = summarise(CAMPAIGN, CHAMPION, rows, "", "").in_flight
     assert [(row.id, row.state) for row in pending] == [(2, "running"), (3, "proposed")]
+
+
+def test_constants_that_were_changed_alone_are_summed_up() -> None:
+    def turn(id: int, bpb: float, **knobs: float) -> Experiment:
+        return experiment(id, State.DISCARDED, IDEA.model_copy(update={"knobs": knobs}), bpb=bpb)
+
+    rows = [turn(2, 2.1, MATRIX_LR=0.1), turn(3, 2.02, MATRIX_LR=0.05), turn(4, 1.9, MATRIX_LR=0.03, DEPTH=2)]
+    (found,) = summarise(CAMPAIGN, CHAMPION, rows, "", "").constants
+    assert (found.name, found.tries, found.best) == ("MATRIX_LR", 2, 0.05)
+    assert round(found.delta_bpb, 6) == 0.02
+
+
+def test_a_plateau_names_the_categories_that_have_had_their_turn() -> None:
+    def missed(id: int, category: str, state: State = State.DISCARDED) -> Experiment:
+        idea = IDEA.model_copy(update={"category": category})
+        return experiment(id, state, idea, bpb=2.1).model_copy(update={"updated_at": f"2026-01-01T00:00:{id:02}+00:00"})
+
+    rows = [missed(2, "batch"), missed(3, "schedule", State.MERGED), missed(4, "speed"), missed(5, "optimizer")]
+    digest = summarise(CAMPAIGN, CHAMPION, rows, "", "", plateau=2)
+    assert (digest.misses, digest.stale_categories) == (2, ["optimizer", "speed"])
+    assert summarise(CAMPAIGN, CHAMPION, rows, "", "", plateau=3).stale_categories == []
+
+
+def test_a_digest_that_is_too_long_loses_its_least_telling_rows_first() -> None:
+    rows = [experiment(id, State.STALE, IDEA) for id in range(2, 12)]
+    rows += [experiment(id, State.DISCARDED, IDEA, bpb=2.0 + id / 100) for id in range(20, 30)]
+    rows += [experiment(id, State.MERGED, IDEA, bpb=2.0) for id in (40, 41)]
+    whole = summarise(CAMPAIGN, CHAMPION, rows, "", "")
+    size = sum(tokens_of(row) for row in (*whole.dead_ends, *whole.near_misses, *whole.merges))
+    assert fit(whole, size) == whole
+    shorter = fit(whole, size - 1)
+    assert (len(shorter.dead_ends), shorter.dead_ends[0].id, shorter.omitted) == (9, 11, 1)
+    shortest = fit(whole, 1)
+    assert (
+        [r.id for r in shortest.dead_ends],
+        [r.id for r in shortest.near_misses],
+        [r.id for r in shortest.merges],
+    ) == ([11], [20], [41])
+    assert shortest.omitted == 9 + 9 + 1

@@ -108,7 +108,7 @@ def numeric(program: str) -> Iterator[Idea]:
             if value == float(was) or (name in SHARES and not 0 < value < 1):
                 continue
             yield Idea(
-                f"{name} from {was} to {value}",
+                f"{name} {was} → {value}",
                 f"{name} was chosen for a longer training; {'more' if factor > 1 else 'less'} of it may suit this budget.",
                 "hyperparameter",
                 (),

@@ -88,7 +88,7 @@ def plan(body: Body) -> list[Block]:
 
 def contains(words: list[str], part: list[str]) -> bool:
     """Whether the words of a title stand together somewhere; punctuation at its ends does not matter."""
-    bare = [word.strip('".,:;()') for word in words]
+    bare = [word.strip('`".,:;()') for word in words]
     return any(bare[at : at + len(part)] == part for at in range(len(bare) - len(part) + 1))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.minds.blocks import Block, Body, as_blocks, canonical, places, sha256
 
-MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1")
+MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1", "claude-fable-5-2")
 VERSIONS = ("2023-06-01", "2026-10-21")
 """The second has no sampling parameters at all (…/docs/en/api/versioning); it is what the SDK sends."""
 MAXIMUM_TOKENS = 128_000

@@ -88,14 +88,12 @@ class MessagesServer:
         clock: Callable[[], float] = time.monotonic,
         record: Path | None = None,
     ) -> None:
-        self.policy, self.faults, self.key, self.port, self.clock, self.record = (
-            policy,
-            faults,
-            key,
-            port,
-            clock,
-            record,
-        )
+        self.policy = policy
+        self.faults = faults
+        self.key = key
+        self.port = port
+        self.clock = clock
+        self.record = record
         self.cache = PromptCache()
         self.calls: list[Call] = []
         self.errors: list[str] = []

@@ -10,9 +10,13 @@ import anthropic
 import pytest
 from pydantic import BaseModel
 
-from agents.contract import contract_breach
+from agents.contract import contract_breach, make_candidate
+from agents.digest import Incumbent, Judged
 from agents.fence import fenced
 from agents.knobs import resolve
+from agents.role import Role
+from agents.samples import SAMPLES
+from records import Hypothesis
 from tests.ground import configure, copy_scripts, load
 from tests.minds.ideas import STRUCTURE, ideas
 from tests.minds.policy import POLICIES, competent
@@ -159,7 +163,7 @@ def proposals(count: int) -> list[dict[str, Any]]:
 
 def test_a_planner_proposes_one_change_with_all_that_is_asked_of_it() -> None:
     (proposal,) = once([PROPOSE], planner_prompt()).input["hypotheses"]
-    assert proposal["title"] == "MATRIX_LR from 0.04 to 0.05" and proposal["knobs"] == {"MATRIX_LR": 0.05}
+    assert proposal["title"] == "MATRIX_LR 0.04 → 0.05" and proposal["knobs"] == {"MATRIX_LR": 0.05}
     assert set(proposal) == {
         *("title", "change", "rationale", "category", "lane", "expected_delta_bpb", "probability"),
         *("if_success", "if_failure", "not_duplicate", "knobs"),
@@ -341,6 +345,34 @@ def test_a_lesson_is_drawn_from_the_numbers() -> None:
     assert once([LESSON], prompt).input["text"] == "Wider MLP: discarded, with 1.234567, 1.230000, 0.004100."
     (proposal,) = proposals(1)
     assert once([REVIEW, LESSON], reviewer_prompt(proposal, SOURCE, SOURCE)).type == "tool_use"
+
+
+# ---- the project's own prompts ---------------------------------------------------------------------------------------
+
+
+def rendered(role: str, **values: Any) -> str:
+    """A role file of the repository, made out for the last of its sample tasks with some values of ours."""
+    return Role.load(ROOT / "roles" / f"{role}.md").render({**SAMPLES[role][-1], **values}).text
+
+
+def test_the_roles_of_the_repository_are_understood() -> None:
+    """From the planner's prompt to the reviewer's, in the words of roles/."""
+    champion = Incumbent(commit="0" * 40, val_bpb=1.0, source=SOURCE)
+    tried = [Judged(id=7, title=idea.title, val_bpb=1.1, delta_bpb=0.1) for idea in ideas(SOURCE)]
+    for left in (0, 1):
+        row = once(
+            [PROPOSE], rendered("planner", champion=champion, near_misses=[*tried[:left], *tried[left + 1 :]])
+        ).input["hypotheses"][0]
+        assert row["title"] == tried[left].title
+        hypothesis = Hypothesis.model_validate(row)
+        bench = work(rendered("coder", hypothesis=hypothesis, source=SOURCE))
+        assert bench.ended is not None and bench.ended["tool"] == "submit"
+        candidate = make_candidate("0" * 40, SOURCE, bench.source)
+        assert once([REVIEW], rendered("reviewer", hypothesis=hypothesis, diff=candidate.diff)).input["code"] == "ok"
+        seeded = make_candidate("0" * 40, SOURCE, bench.source.replace("manual_seed(SEED)", "manual_seed(7)"))
+        assert (
+            once([REVIEW], rendered("reviewer", hypothesis=hypothesis, diff=seeded.diff)).input["code"] == "seed_only"
+        )
 
 
 # ---- attacks ---------------------------------------------------------------------------------------------------------

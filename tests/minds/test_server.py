@@ -16,6 +16,7 @@ import pytest
 from tests.minds.blocks import Block, Body
 from tests.minds.faults import FAULTS, OVERLOADED, Stall, at_rate, either, outage, script
 from tests.minds.policy import say
+from tests.minds.rules import MODELS
 from tests.minds.server import KEY, MessagesServer
 
 ROOT = Path(__file__).parents[2]
@@ -143,13 +144,11 @@ def test_async_clients_are_served_at_the_same_time() -> None:
 
 
 def test_a_stream_adds_up_to_the_same_answer(server: MessagesServer) -> None:
-    request: Any = {"model": MODEL, "max_tokens": 100_000, "messages": [user("?")], "tools": [TOOL]}
-    with client(server).messages.stream(**request) as stream:
-        answer: Any = stream.get_final_message()
+    answer = stream(server, max_tokens=100_000, tools=[TOOL])
     kept = server.calls[-1].reply
     assert [block.model_dump(exclude_none=True) for block in answer.content] == kept["content"]
     assert (answer.stop_reason, answer.usage.output_tokens) == ("tool_use", kept["usage"]["output_tokens"])
-    follow = [user("?"), turn(answer), user(result(answer.content[-1].id))]
+    follow = [user("Hello?"), turn(answer), user(result(answer.content[-1].id))]
     assert ask(server, messages=follow, tools=[TOOL]).content
 
 
@@ -184,7 +183,8 @@ def test_a_key_is_needed_and_must_be_right(server: MessagesServer) -> None:
     with pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"):
         ask(server, extra_headers={"authorization": "Bearer another"})
     bare = HTTP.post(f"{server.url}/v1/messages", json={}, headers={"anthropic-version": "2023-06-01"})
-    assert (bare.status_code, bare.json()["error"]["type"]) == (401, "authentication_error")
+    needed = {"type": "authentication_error", "message": "x-api-key header is required"}
+    assert (bare.status_code, bare.json()["error"]) == (401, needed)
 
 
 def test_a_version_is_needed(server: MessagesServer) -> None:
@@ -199,7 +199,8 @@ def test_a_version_is_one_that_there_is(server: MessagesServer) -> None:
 
 def test_what_is_not_json_is_refused(server: MessagesServer) -> None:
     headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
-    assert HTTP.post(f"{server.url}/v1/messages", content=b"{", headers=headers).status_code == 400
+    for content in (b"{", b"[]"):
+        assert HTTP.post(f"{server.url}/v1/messages", content=content, headers=headers).status_code == 400
     assert HTTP.post(f"{server.url}/v1/message", json={}, headers=headers).status_code == 404
 
 
@@ -217,7 +218,7 @@ def test_an_unknown_model_is_not_found(server: MessagesServer) -> None:
         ask(server, model="claude-2")
 
 
-@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-1"])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -252,6 +253,7 @@ def test_current_models_refuse_what_older_ones_took(
     ("changes", "words"),
     [
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ({"extra_body": {"max_tokens": "many"}}, "max_tokens: Input should be a valid integer"),
         ({"max_tokens": 128_001, "timeout": 10.0}, "max_tokens: 128001 > 128000"),
         ({"messages": []}, "at least one message is required"),
         ({"messages": [{"role": "tool", "content": "?"}]}, "messages.0.role"),
@@ -270,6 +272,12 @@ def test_current_models_refuse_what_older_ones_took(
             "tools.0.custom.input_schema.type: Input should be 'object'",
         ),
         ({"tools": [TOOL, TOOL]}, "Tool names must be unique"),
+        ({"tools": [{"name": "propose"}]}, "tools.0.custom.input_schema: Field required"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "input_schema": {}}]}, "is not implemented"),
+        ({"messages": [user({"type": "text"})]}, "messages.0.content.0.text.text: Field required"),
+        ({"messages": [user(text("?", cache_control={"type": "permanent"}))]}, "messages.0.content.0.cache_control"),
+        ({"messages": [user(text("?", cache_control={"type": "ephemeral", "ttl": "2h"}))]}, "of '5m' or '1h'"),
+        ({"system": [{"type": "image"}]}, "system.0: Input tag 'image'"),
         (
             {"tools": [{**TOOL, "strict": True, "input_schema": {"type": "object"}}]},
             "'additionalProperties' must be explicitly set to false",
@@ -322,6 +330,25 @@ def test_a_tool_call_is_answered_first_thing_in_the_next_message(server: Message
     )
     assert "content cannot be empty" in refusal(server, **follow({**result(use, ""), "is_error": True}))
     assert "must have a single result" in refusal(server, **follow(result(use), result(use)))
+
+
+def test_a_call_that_comes_back_is_a_call(server: MessagesServer) -> None:
+    """In a history that another server made, so that there is no thinking in it."""
+
+    def history(*uses: dict[str, Any]) -> Any:
+        called = {"role": "assistant", "content": list(uses)}
+        return {"model": "local-7b", "messages": [user("?"), called, user(result("toolu_1"))]}
+
+    use = {"type": "tool_use", "id": "toolu_1", "name": "propose", "input": {}}
+    assert ask(server, **history(use)).content
+    assert "tool_use.input: Input should be a valid dictionary" in refusal(server, **history({**use, "input": "{}"}))
+    assert "`tool_use` ids must be unique" in refusal(server, **history(use, use))
+    again = history(use)
+    again["messages"] += again["messages"][1:]
+    assert "`tool_use` ids must be unique" in refusal(server, **again)
+    marked = {**result("toolu_1"), "content": [text("?", cache_control={"type": "ephemeral"})]}
+    messages = [*history(use)["messages"][:2], user(marked)]
+    assert "tool_result.content.cache_control" in refusal(server, model="local-7b", messages=messages)
 
 
 def test_thinking_comes_back_as_it_was(server: MessagesServer) -> None:
@@ -449,6 +476,15 @@ def test_an_entry_lives_five_minutes_after_its_last_use() -> None:
             assert usage(ask(server, system=system))[:2] == expected
 
 
+def test_an_entry_is_used_by_whoever_reads_on_from_it() -> None:
+    """Not only by who marks the same block again."""
+    clock = Clock()
+    with MessagesServer(caller, clock=clock) as server:
+        ask(server, messages=[user(words(1000, **EPHEMERAL))])
+        for clock.now, letter in ((299.0, "b"), (598.0, "c")):
+            assert usage(ask(server, messages=[user(words(1000), words(10, letter, **EPHEMERAL))])) == (10, 1000, 0)
+
+
 def test_an_hour_is_paid_apart_and_lasts_an_hour() -> None:
     clock = Clock()
     system = [words(1000, cache_control={"type": "ephemeral", "ttl": "1h"})]
@@ -499,13 +535,20 @@ def test_the_api_may_fail(name: str, status: int, kind: str) -> None:
     assert (caught.value.status_code, body["error"]["type"]) == (status, kind)
 
 
+def stream(server: MessagesServer, **changes: Any) -> Any:
+    """One request whose answer comes bit by bit, and what it comes to."""
+    request: dict[str, Any] = {"model": MODEL, "max_tokens": 1000, "messages": [user("Hello?")], **changes}
+    with client(server).messages.stream(**request) as events:
+        return events.get_final_message()
+
+
 def test_a_stream_may_end_in_an_error() -> None:
-    request: Any = {"model": MODEL, "max_tokens": 1000, "messages": [user("?")]}
     with with_fault("overloaded_late") as server:
-        stream = client(server).messages.stream(**request)
-        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"), stream as events:
-            events.until_done()
-        assert client(server).messages.create(**request).content
+        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
+            stream(server)
+        assert stream(server).stop_reason == "end_turn"
+    with with_fault("overloaded_late") as server, pytest.raises(anthropic.InternalServerError):
+        ask(server)
 
 
 @pytest.mark.parametrize(
@@ -524,8 +567,28 @@ def test_some_failures_are_for_a_person_to_mend(name: str, error: type[anthropic
 
 @pytest.mark.parametrize("name", ["hang_up", "interrupted"])
 def test_the_line_may_die(name: str) -> None:
-    with with_fault(name) as server, pytest.raises((anthropic.APIConnectionError, httpx2.RemoteProtocolError)):
+    with with_fault(name) as server, pytest.raises(anthropic.APIConnectionError):
         ask(server)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("hang_up", anthropic.APIConnectionError),
+        ("interrupted", httpx2.RemoteProtocolError),
+        ("not_json", AssertionError),
+    ],
+)
+def test_a_stream_dies_of_other_things(name: str, error: type[Exception]) -> None:
+    """Not all of them errors of the SDK."""
+    with with_fault(name) as server, pytest.raises(error):
+        stream(server)
+
+
+def test_a_stream_that_stops_is_no_error_at_all() -> None:
+    """Whoever calls has to look for a stop_reason."""
+    with with_fault("truncated") as server:
+        assert stream(server).stop_reason is None
 
 
 def test_the_api_may_be_silent() -> None:
