@@ -12,12 +12,12 @@ from agents.minds.desk import Desk
 from agents.minds.task import CodeTask
 from agents.recombine import LANES, recombine
 from agents.role import Role, RoleFile
-from agents.settings import CoderSettings
+from agents.settings import CoderSettings, Profile
 from agents.syntax import BadCandidate
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.purse import Broke
-from records import Candidate, Experiment, Preflighted
+from records import Candidate, Experiment, Hypothesis, Preflighted
 
 
 class Coder:
@@ -96,16 +96,28 @@ class Coder:
             rows = self.ledger.rows(experiment.hypothesis.of)
             program = recombine(experiment.lane, experiment.hypothesis, rows, self.champion, source, self.profile)
             return make_candidate(parent, source, program)
-        settings = role.settings(CoderSettings)
-        task = CodeTask(
-            prompt=role.render({"hypothesis": experiment.hypothesis, "source": source}),
-            hypothesis=experiment.hypothesis,
-            source=source,
-            start=self.champion.source(self.ledger.campaign().base),
-            profile=self.profile,
-            settings=settings,
-            complaint=lambda program: complaint(program, source, experiment.hypothesis, self.profile),
-            preflight=self.preflight,
-        )
-        mind = load_mind(settings, self.desk.at(experiment.id))
+        start = self.champion.source(self.ledger.campaign().base)
+        task = code_task(role, experiment.hypothesis, source, start, self.profile, self.preflight)
+        mind = load_mind(task.settings, self.desk.at(experiment.id))
         return make_candidate(parent, source, mind.implement(task))
+
+
+def code_task(
+    role: Role,
+    hypothesis: Hypothesis,
+    source: str,
+    start: str,
+    profile: Profile,
+    preflight: Callable[[str], Preflighted] | None,
+) -> CodeTask:
+    """What a coder's mind is asked: a hypothesis to be made real in this train.py. Raises BadInput, as the role file does."""
+    return CodeTask(
+        prompt=role.render({"hypothesis": hypothesis, "source": source}),
+        hypothesis=hypothesis,
+        source=source,
+        start=start,
+        profile=profile,
+        settings=role.settings(CoderSettings),
+        complaint=lambda program: complaint(program, source, hypothesis, profile),
+        preflight=preflight,
+    )

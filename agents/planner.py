@@ -5,17 +5,17 @@ from pathlib import Path
 
 import failpoint
 from agents.bandit import order_of_arms
-from agents.digest import gather
+from agents.digest import Digest, gather
 from agents.duplicates import objection
 from agents.minds import load_mind
 from agents.minds.desk import Desk
 from agents.minds.task import PlanTask
 from agents.role import Role, RoleFile
-from agents.settings import PlannerSettings
+from agents.settings import PlannerSettings, Profile
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.purse import Broke
-from records import Hypothesis, State
+from records import Experiment, Hypothesis, State
 
 OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
@@ -111,12 +111,19 @@ class Planner:
         settings = role.settings(PlannerSettings)
         guidance = self.lab / "guidance.md"
         digest = gather(self.ledger, self.champion, experiments, self.program, guidance, settings)
-        return PlanTask(
-            prompt=role.render({**dict(digest), "proposals": settings.proposals}),
-            digest=digest,
-            experiments=experiments,
-            settings=settings,
-            profile=self.profile,
-            seed=self.ledger.campaign().seed,
-            objection=lambda hypothesis: objection(hypothesis, experiments, digest, settings, self.profile),
-        )
+        return plan_task(role, settings, digest, experiments, self.profile, self.ledger.campaign().seed)
+
+
+def plan_task(
+    role: Role, settings: PlannerSettings, digest: Digest, experiments: list[Experiment], profile: Profile, seed: int
+) -> PlanTask:
+    """What a planner's mind is asked. Raises BadInput, as the role file does."""
+    return PlanTask(
+        prompt=role.render({**dict(digest), "proposals": settings.proposals}),
+        digest=digest,
+        experiments=experiments,
+        settings=settings,
+        profile=profile,
+        seed=seed,
+        objection=lambda hypothesis: objection(hypothesis, experiments, digest, settings, profile),
+    )

@@ -11,7 +11,7 @@ from agents.minds.desk import Desk
 from agents.minds.task import LessonTask, ReviewTask
 from agents.result import TAUGHT_BY, result_of
 from agents.role import RoleFile
-from agents.settings import LANGUAGE, Settings
+from agents.settings import LANGUAGE, Profile, Settings
 from ledger import Ledger, WrongState
 from ledger.champion import Champion
 from records import Candidate, Experiment, Lesson
@@ -58,7 +58,7 @@ class Reviewer:
         settings = role.settings(Settings)
         parent_source = self.champion.source(candidate.parent)
         task = ReviewTask(
-            prompt=role.render(self.variables(experiment, candidate, parent_source)),
+            prompt=role.render(variables(experiment, candidate, parent_source, self.profile)),
             hypothesis=experiment.hypothesis,
             candidate=candidate,
             parent_source=parent_source,
@@ -83,7 +83,7 @@ class Reviewer:
         if experiment is None or experiment.candidate is None:
             return False
         parent_source = self.champion.source(experiment.candidate.parent)
-        prompt = role.render(self.variables(experiment, experiment.candidate, parent_source))
+        prompt = role.render(variables(experiment, experiment.candidate, parent_source, self.profile))
         lesson = load_mind(settings, self.desk.at(experiment.id)).learn(LessonTask(prompt, experiment, settings))
         if lesson is None:
             lesson = Lesson(text="", author=f"reviewer/{settings.mind}")
@@ -91,13 +91,14 @@ class Reviewer:
             self.ledger.learn(experiment.id, lesson, {"reviewer": role.sha256})
         return True
 
-    def variables(self, experiment: Experiment, candidate: Candidate, parent_source: str) -> dict[str, object]:
-        """What the prompt may use."""
-        return {
-            "hypothesis": experiment.hypothesis,
-            "diff": candidate.diff,
-            "source": parent_source,
-            "constants": moved_constants(candidate.source, parent_source, self.profile),
-            "findings": findings(candidate, parent_source, experiment.hypothesis, self.profile),
-            "result": result_of(experiment),
-        }
+
+def variables(experiment: Experiment, candidate: Candidate, parent_source: str, profile: Profile) -> dict[str, object]:
+    """What a reviewer's prompt may use, before a run and after it."""
+    return {
+        "hypothesis": experiment.hypothesis,
+        "diff": candidate.diff,
+        "source": parent_source,
+        "constants": moved_constants(candidate.source, parent_source, profile),
+        "findings": findings(candidate, parent_source, experiment.hypothesis, profile),
+        "result": result_of(experiment),
+    }

@@ -156,12 +156,13 @@ class Role:
             desk: what a mind needs that costs money.
 
         Raises:
-            BadInput: as settings(), render() and load_mind().
+            BadInput: as settings(), render() and load_mind(); a model without a price.
+            NoKey: that is all that is missing.
         """
         if name not in SETTINGS:
             raise BadInput(f"{self.path}: no role is called {name!r}; there are: {', '.join(SETTINGS)}")
         settings = self.settings(SETTINGS[name])
-        load_mind(settings, desk).ready(settings)
+        mind = load_mind(settings, desk)
         for variables in SAMPLES[name]:
             prompt = self.render(variables)
             if settings.mind in LANGUAGE and not prompt.stable.strip():
@@ -169,6 +170,7 @@ class Role:
                     f"{self.path}: a line `<!-- task -->` is missing: put above it what is the same for every task (program, contract, "
                     "champion), which the API then keeps, and below it what is not"
                 )
+        mind.ready(settings)
 
     def syntax(self) -> None:
         """Raises BadInput for a prompt that is no Jinja."""

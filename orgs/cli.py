@@ -20,6 +20,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from agents.fence import one_line
 from ledger import Ledger
 from ledger.backup import Backup, back_up, read_backup
 from ledger.backup import restore as restore_backup
@@ -29,21 +30,28 @@ from ledger.imports import imported_campaign, read_claims, rows_of
 from ledger.inspection import inspect, several
 from ledger.lease import hold
 from ledger.noise import pool, reproduce
+from ledger.purse import calls
 from ledger.rebuild import rebuild as rebuild_ledger
 from ledger.rules import RULES
 from ledger.selection import Order, Selection, find, read_since
 from ledger.server import RedisServer, join, open_redis
 from orgs.again import CandidateFailed, Conditions, cancelled_by_signals
+from orgs.conversations import TEXT_LIMIT_CHARACTERS, Exchange, exchanges_of, lines_of
+from orgs.cost import find_cap, read_cost
 from orgs.data import ensure_dataset
 from orgs.doctor import Examination, Level, render
+from orgs.dry_run import explain_estimate, look
 from orgs.effects import SIGMA, read_effects
+from orgs.estimate import estimate
 from orgs.figures import Figure, figures_of
+from orgs.forecasts import records_of
 from orgs.headline import measure_headline, why_none
 from orgs.lab import Lab
 from orgs.launch import Outcome, newest, unfinished
 from orgs.launch import launch as run_campaign
-from orgs.orgfile import Data, OrgFile, SandboxSettings, explain
+from orgs.orgfile import Data, OrgFile, RoleName, SandboxSettings, explain
 from orgs.preflight import Preflight
+from orgs.prompts import render as render_role
 from orgs.report import (
     explain_audit,
     explain_reproduction,
@@ -55,10 +63,23 @@ from orgs.report import (
     tabulate_headline,
     tabulate_simulation,
 )
+from orgs.report_minds import (
+    explain_assumptions,
+    explain_cost,
+    explain_prompt,
+    explain_reviews,
+    parts_of,
+    tabulate_cost,
+    tabulate_dearest,
+    tabulate_estimate,
+    tabulate_forecasts,
+)
+from orgs.role_check import check_lab, check_org
+from orgs.role_check import shown as shown_path
 from orgs.simulate import Simulation, simulate_nights, summarise_nights
 from orgs.status import Status, counts_line, read_status
 from orgs.view import Snapshot
-from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, State, Verdict
+from records import BadInput, Experiment, Measurement, MissingComponent, Progress, Refusal, Review, State, Verdict
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from sandbox.engines import Engine
@@ -90,6 +111,10 @@ ledger_app = typer.Typer(
 app.add_typer(ledger_app, name="ledger")
 receipt_app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES, help="Signed measurements: print one, check one.")
 app.add_typer(receipt_app, name="receipt")
+roles_app = typer.Typer(
+    no_args_is_help=True, epilog=EXIT_CODES, help="What roles would be told, and whether their files are right."
+)
+app.add_typer(roles_app, name="roles")
 
 out = Console()
 err = Console(stderr=True)
@@ -271,12 +296,28 @@ def launch(
     new: Annotated[
         bool, typer.Option("--new", help="Start a new campaign even if the last one of this org was interrupted.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Start nothing: look at what a launch looks at, and estimate what it would cost."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with --dry-run.")] = False,
     redis: RedisOption = None,
     allow_weak_redis: WeakOption = False,
     lab_root: LabOption = Path(),
 ) -> None:
-    """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on."""
+    """Run an org until its budget is spent. Ctrl-C drains; twice stops at once; the next launch goes on.
+
+    With --dry-run nothing is started and no key is needed; the ledger's Redis is not looked at (doctor does that), and the exit code
+    is the one with which a launch would be refused.
+    """
     lab = Lab.open(lab_root)
+    if dry_run:
+        rehearse(lab, OrgFile.load(org, lab.root), as_json)
+        return
+    if as_json:
+        raise BadInput("--json belongs to --dry-run: a launch shows its progress, and `status --json` what it came to")
 
     def pick(client: Redis, org: OrgFile) -> str | None:
         return None if new else unfinished(client, org)
@@ -301,6 +342,37 @@ def resume(
 
     ended = run_campaign(lab, org, redis_url=redis, allow_weak_redis=allow_weak_redis, console=out, pick=pick)
     finish(lab, ended, redis)
+
+
+def rehearse(lab: Lab, org: OrgFile, as_json: bool) -> None:
+    """What a launch would find, and cost."""
+    found = []
+    with (err if as_json else out).status("looking"):
+        for looked in look(lab, org):
+            found.append(looked)
+            if not as_json:
+                out.print(render(looked.line))
+    refused = next((looked.exit_code for looked in found if looked.exit_code), 0)
+    try:
+        cost = estimate(lab, org)
+    except (
+        BadInput
+    ) as error:  # a role that is wrong has its line already; prices and programs are read here for the first time
+        if not refused:
+            raise
+        err.print(Text(f"no estimate: {error}"), soft_wrap=True)
+        raise typer.Exit(refused) from None
+    if as_json:
+        print(json.dumps({"checks": [looked.line._asdict() for looked in found], "cost": cost.plain()}, indent=2))
+    else:
+        if cost.tasks:
+            out.print(tabulate_estimate(cost))
+        for line in explain_estimate(cost):
+            out.print(Text(line), soft_wrap=True)
+        if cost.tasks:
+            out.print(Text(explain_assumptions(), style="dim"), soft_wrap=True)
+    if refused:
+        raise typer.Exit(refused)
 
 
 def finish(lab: Lab, ended: Outcome, redis: str | None) -> None:
@@ -368,6 +440,82 @@ def doctor(
         raise typer.Exit(MissingComponent.exit_code)
 
 
+# ---- roles -----------------------------------------------------------------------------------------------------------
+
+
+@roles_app.command("show", epilog="Example: autoresearch-org roles show planner --org orgs/trio.toml --count")
+def show_role(
+    role: Annotated[RoleName, typer.Argument(help="Which role.")],
+    org: Annotated[
+        Path | None, typer.Option(help="Its org file.", show_default="roles/ with their own front matter")
+    ] = None,
+    campaign: Annotated[
+        str | None,
+        typer.Option("--campaign", "-c", help="Campaign that it is about.", show_default="the newest, of the org"),
+    ] = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Ask the API's own counter for the tokens: needs a key.")
+    ] = False,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """The prompt that a role would be given now, letter by letter, with its tools. Nothing is sent, unless --count asks for that."""
+    lab = Lab.open(lab_root)
+    chosen = OrgFile(name="default") if org is None else OrgFile.load(org, lab.root)
+    with ledger_if_any(lab, redis, campaign, None if org is None else chosen) as ledger:
+        rendered = render_role(lab, chosen, role, ledger)
+    if count and not rendered.tools:
+        raise BadInput(f"--count: mind {rendered.settings.mind} of the {role} asks no language model")
+    counted = rendered.count(chosen, lab) if count else None
+    path = shown_path(lab, rendered.path)
+    if as_json:
+        values: dict[str, Any] = {
+            "role": role,
+            "file": path,
+            "sha256": rendered.sha256,
+            "settings": rendered.settings.model_dump(mode="json", exclude_unset=True),
+            "settings_of": "org" if rendered.instead else "front matter",
+            "campaign": rendered.campaign,
+            "about": rendered.about,
+            "tokens": {**rendered.sizes._asdict(), "whole": rendered.sizes.whole, "counted": counted},
+            "stable": rendered.prompt.stable,
+            "task": rendered.prompt.task,
+            "tools": rendered.tools,
+        }
+        print(json.dumps(values, indent=2))
+        return
+    out.print(explain_prompt(rendered, path, None if org is None else str(org), counted))
+    for part in parts_of(rendered):
+        out.print(Text(part), soft_wrap=True)
+    for tool in rendered.tools:
+        out.print(Text(f"──── tool {tool['name']} ────\n{json.dumps(tool, indent=2)}"), soft_wrap=True)
+
+
+@roles_app.command("check", epilog="Example: autoresearch-org roles check --org orgs/trio.toml --json")
+def check_role_files(
+    org: Annotated[Path | None, typer.Option(help="Org file.", show_default="roles/ and all of orgs/")] = None,
+    as_json: JsonOption = False,
+    lab_root: LabOption = Path(),
+) -> None:
+    """Can every role be played? Settings, mind, price and prompt, for a made-up task; a line each, with file and line of what is wrong.
+
+    Exit code 2 if one is wrong. A missing key is told, and is nothing wrong with a role: the exit code is 0 then, and a launch is
+    what refuses it.
+    """
+    lab = Lab.open(lab_root)
+    found = check_lab(lab) if org is None else list(check_org(lab, org))
+    if as_json:
+        print(json.dumps([one._asdict() for one in found], indent=2))
+    for one in () if as_json else found:
+        mark, style = {"ok": ("✓", "green"), "no key": ("!", "yellow"), "wrong": ("✗", "red")}[one.outcome]
+        where = " ".join(part for part in (one.org, one.role, one.file) if part)
+        told = f"no key: {one.says}" if one.outcome == "no key" else one.says
+        out.print(Text(f"{mark} ", style=style) + Text(one_line(f"{where}: {told}", 1000)), soft_wrap=True)
+    if any(one.outcome == "wrong" for one in found):
+        raise typer.Exit(BadInput.exit_code)
+
+
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
@@ -417,17 +565,27 @@ def list_experiments(
         out.print(tabulate(experiments, f"campaign {name}{shown}", figures))
 
 
-@ledger_app.command(epilog="Example: autoresearch-org ledger show 3")
+@ledger_app.command(epilog="Example: autoresearch-org ledger show 3 --transcript")
 def show(
     experiment: Annotated[int, typer.Argument(help="Id of the experiment.", metavar="ID")],
+    transcript: Annotated[
+        bool, typer.Option("--transcript", help="What language models were told about it, and what they said.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Of the transcript: long texts whole.")] = False,
     campaign: CampaignOption = None,
     as_json: JsonOption = False,
     redis: RedisOption = None,
     lab_root: LabOption = Path(),
 ) -> None:
     """One experiment: why it stands where it stands, in words; hypothesis, diff, measurements, verdict."""
-    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
-        found = ledger.experiment(experiment)
+    lab = Lab.open(lab_root)
+    if full and not transcript:
+        raise BadInput("--full belongs to --transcript")
+    with ledger_of(lab, redis, campaign) as ledger:
+        found, booked, folder = ledger.experiment(experiment), calls(ledger), lab.transcripts(ledger.name)
+    if transcript:
+        show_transcript(exchanges_of(found, booked, folder), experiment, full, as_json)
+        return
     if as_json:
         print(json.dumps(found.model_dump(mode="json") | {"why": explain_state(found)}, indent=2))
         return
@@ -436,6 +594,64 @@ def show(
         out.print(Syntax(found.candidate.diff, "diff", background_color="default"))
     for measurement in found.measurements:
         out.print(describe(measurement))
+
+
+def show_transcript(exchanges: list[Exchange], experiment: int, full: bool, as_json: bool) -> None:
+    """Call by call."""
+    if as_json:
+        print(json.dumps([exchange.plain() for exchange in exchanges], indent=2))
+    elif not exchanges:
+        out.print(Text(f"#{experiment}: no language model was asked about it"), soft_wrap=True)
+    for line in () if as_json else lines_of(exchanges, None if full else TEXT_LIMIT_CHARACTERS):
+        out.print(Text(line), soft_wrap=True)
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger cost -c trio-0308-2210 --json")
+def cost(
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """What a campaign's language models have cost: by role and model, by experiment, for each merge."""
+    lab = Lab.open(lab_root)
+    with ledger_of(lab, redis, campaign) as ledger:
+        found, cap = read_cost(ledger), find_cap(lab, ledger.campaign().org)
+    if as_json:
+        print(json.dumps(found.plain(cap), indent=2))
+        return
+    if not found.total.calls and not found.held_usd:
+        out.print(Text(f"campaign {found.campaign}: no language model was asked, 0 dollars"), soft_wrap=True)
+        return
+    out.print(tabulate_cost(found))
+    if found.dearest:
+        out.print(tabulate_dearest(found))
+    for line in explain_cost(found, cap):
+        out.print(Text(line), soft_wrap=True)
+
+
+@ledger_app.command(epilog="Example: autoresearch-org ledger forecasts --json")
+def forecasts(
+    campaign: CampaignOption = None,
+    as_json: JsonOption = False,
+    redis: RedisOption = None,
+    lab_root: LabOption = Path(),
+) -> None:
+    """How well planners and reviewers foretell what merges, by role, mind and model: Brier's score (lower is better) against that of
+    always forecasting the base rate; the expected change of val_bpb against the real one; what reviewers refused.
+
+    A forecast counts once its change merged, or was judged, crashed or was invalid, which count as not merged. The model is that of
+    the calls by which it was proposed or reviewed.
+    """
+    with ledger_of(Lab.open(lab_root), redis, campaign) as ledger:
+        found = records_of(ledger.experiments(), calls(ledger))
+        name = ledger.name
+    if as_json:
+        print(json.dumps([one.plain() for one in found], indent=2))
+        return
+    out.print(tabulate_forecasts(found, f"campaign {name}: forecasts and what came of them"))
+    for line in explain_reviews(found):
+        out.print(Text(one_line(line, 1000)), soft_wrap=True)
 
 
 @ledger_app.command(epilog="Example: autoresearch-org ledger replay 3 --runs 2")
@@ -849,6 +1065,25 @@ def ledger_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator
 
 
 @contextmanager
+def ledger_if_any(
+    lab: Lab, redis_url: str | None, campaign: str | None, org: OrgFile | None
+) -> Iterator[Ledger | None]:
+    """The ledger of a campaign, by default of the newest that was not imported; of this org, if one is given. None where there is none.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    with open_redis(lab.state, redis_url, allow_weak=True) as server:
+        reader = join(server.logins["reader"])
+        if campaign is not None:
+            yield server.ledger(known(reader, campaign))
+            return
+        campaigns = [Ledger(reader, name).campaign() for name in Ledger.campaigns(reader)]
+        mine = [c for c in campaigns if not c.imported_from and (org is None or c.org == org.name)]
+        yield server.ledger(max(mine, key=lambda c: c.created_at).name) if mine else None
+
+
+@contextmanager
 def bench_of(lab: Lab, redis_url: str | None, campaign: str | None) -> Iterator[tuple[Ledger, Redis]]:
     """The same ledger for one who measures, and the connection that leases devices."""
     with server_of(lab, redis_url, campaign) as (server, name):
@@ -918,6 +1153,13 @@ def facts_of(experiment: Experiment) -> Table:
         ("roles", " ".join(f"{role}@{sha[:10]}" for role, sha in experiment.roles.items())),
         ("parent", experiment.candidate.parent[:10] if experiment.candidate else ""),
         ("review", f"{experiment.review.code}: {experiment.review.reason}" if experiment.review else ""),
+        ("its forecast", forecast_of(experiment.review) if experiment.review else ""),
+        (
+            "lesson",
+            f"{experiment.lesson.text} ({experiment.lesson.author})"
+            if experiment.lesson and experiment.lesson.text
+            else "",
+        ),
         ("verdict", f"{experiment.verdict.rule}: {experiment.verdict.reason}" if experiment.verdict else ""),
         *(numbers_of(experiment.verdict) if experiment.verdict else []),
         ("commit", experiment.commit or ""),
@@ -927,6 +1169,13 @@ def facts_of(experiment: Experiment) -> Table:
         if text:
             grid.add_row(name, Text("".join(c if c.isprintable() or c == "\n" else " " for c in text)))
     return grid
+
+
+def forecast_of(review: Review) -> str:
+    """What the reviewer expects; nothing of one that does not say."""
+    if review.probability is None or review.expected_delta_bpb is None:
+        return ""
+    return f"{review.expected_delta_bpb:+.4f} bpb, merges with probability {review.probability:.2f}"
 
 
 def numbers_of(verdict: Verdict) -> list[tuple[str, str]]:

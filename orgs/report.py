@@ -8,11 +8,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ledger.inspection import several
 from ledger.noise import Noise, Reproduction
 from orgs.figures import Figure, score_of
 from orgs.headline import Headline, explain_headline
 from orgs.simulate import Summary
-from orgs.status import Claimed, OnDevice, Spending, Status, counts_line
+from orgs.status import Claimed, MoneySpent, OnDevice, Spending, Status, counts_line
 from records import Audit, Experiment, State
 
 STYLE = {
@@ -152,6 +153,7 @@ def show_status(status: Status) -> Table:
             Text(" · ".join(f"{count} {state}" for state, count in status.states.items()) or "no experiment yet"),
         ),
         ("budget", explain_spending(status.spending)),
+        *([("spent", explain_money(status.money))] if status.money is not None else []),
         ("noise", explain_noise(status)),
         *(("checks" if i == 0 else "", line) for i, line in enumerate(explain_checks(status))),
         ("headline", Text("none yet" if status.headline is None else explain_headline(status.headline))),
@@ -192,6 +194,15 @@ def explain_spending(spending: Spending) -> Text:
     return Text(
         f"{spending.rule}: any false merge with {100 * spending.alpha:g} % at most; {spending.judged} of {spending.judgements} verdicts "
         f"spent, {100 * spending.p1:.3g} % each; {100 * spending.alpha_left:.3g} % left"
+    )
+
+
+def explain_money(money: MoneySpent) -> Text:
+    """What language models have cost."""
+    held = f", {money.held_usd:.2f} set aside" if money.held_usd else ""
+    failed = f", {money.failed} of them failed" if money.failed else ""
+    return Text(
+        f"{money.usd:.2f} dollars{held}; {several(money.calls, 'call')}{failed}, {100 * money.cache_share:.0f} % of their prompts out of the cache"
     )
 
 

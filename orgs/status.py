@@ -11,6 +11,7 @@ from typing import Any
 from ledger import Ledger, Running
 from ledger.error_budget import ErrorBudget, deviation_bound
 from ledger.noise import Noise
+from ledger.purse import MILLION, Total, calls, spending, total
 from ledger.rules import make_rule
 from ledger.standing import Court, Standing
 from ledger.verdict import Need, distance, estimate, scores_of
@@ -70,6 +71,19 @@ class Spending:
     p1: float | None
     """What a candidate without effect merges with at most."""
     alpha_left: float | None
+
+
+@dataclass(frozen=True)
+class MoneySpent:
+    """On language models."""
+
+    usd: float
+    held_usd: float
+    """Set aside for calls under way."""
+    calls: int
+    failed: int
+    cache_share: float
+    """Of all prompt tokens."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +176,8 @@ class Status:
     states: dict[str, int]
     """How many experiments, repeats included, stand in each state."""
     spending: Spending
+    money: MoneySpent | None
+    """None where no language model was asked."""
     noise: NoiseFound | None
     checks: Checks
     headline: Headline | None
@@ -199,6 +215,7 @@ def read_status(ledger: Ledger, complaint: Complaint) -> Status:
         running=[on_device(running, experiments) for running in ledger.running()],
         states={state.value: count for state, count in ledger.counts().items()},
         spending=spend(campaign.policy, ledger.spent().verdicts),
+        money=spend_money(total(calls(ledger)), spending(ledger).held),
         noise=None if standing is None or noise is None else explain_noise(campaign, standing, noise, experiments),
         checks=check(court, standing, noise, experiments, list(history(ledger))),
         headline=summarise_headline(runs, campaign.base, champion.commit, noise=noise)
@@ -253,6 +270,18 @@ def spend(policy: Policy, judged: int) -> Spending:
     share = ErrorBudget(policy.alpha, policy.judgements).share
     left = max(0.0, policy.alpha - judged * share)
     return Spending(policy.rule, True, policy.alpha, policy.judgements, judged, share, left)
+
+
+def spend_money(found: Total, held: int) -> MoneySpent | None:
+    """What calls have cost; None without one.
+
+    Args:
+        found: of all calls.
+        held: set aside, in millionths of a dollar.
+    """
+    if not found.calls and not held:
+        return None
+    return MoneySpent(found.dollars, held / MILLION, found.calls, found.failed, found.cache_share)
 
 
 def explain_noise(

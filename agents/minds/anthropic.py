@@ -116,20 +116,8 @@ class Anthropic:
             Unavailable, BadInput, Broke: as agents/minds/line.py.
         """
 
-        def take(found: Proposals) -> Done[list[Hypothesis]] | str:
-            if len(found.hypotheses) > task.settings.proposals:
-                raise Unusable(f"at most {task.settings.proposals} hypotheses at a time")
-            ideas = [Hypothesis.model_validate(idea.model_dump()) for idea in found.hypotheses]
-            objections = [(idea, objection) for idea in ideas if (objection := task.objection(idea)) is not None]
-            if objections:
-                raise Unusable("\n".join(f"{one_line(idea.title, 120)}: {objection}" for idea, objection in objections))
-            return Done(ideas)
-
-        tool = Tool(
-            "propose", "Propose hypotheses. This ends your task unless one of them was tried before.", Proposals, take
-        )
         try:
-            return self.talk(task.settings, task.prompt, [tool], PLAN_TURNS)
+            return self.talk(task.settings, task.prompt, [propose_tool(task)], PLAN_TURNS)
         except NoAnswer:
             return []
 
@@ -167,17 +155,8 @@ class Anthropic:
         found = review(task.candidate, task.parent_source, task.hypothesis, task.profile)
         if not found.approved:
             return found
-
-        def take(opinion: Opinion) -> Done[Review] | str:
-            if opinion.approved != (opinion.code == "ok"):
-                raise Unusable("code is `ok` exactly where approved is true")
-            return Done(Review.model_validate(opinion.model_dump()))
-
-        tool = Tool(
-            "review", "Say whether the edit is worth the device's time, and what you expect of it.", Opinion, take
-        )
         try:
-            return self.talk(task.settings, task.prompt, [tool], REVIEW_TURNS)
+            return self.talk(task.settings, task.prompt, [review_tool()], REVIEW_TURNS)
         except NoAnswer:
             return found  # no opinion: the static checks have found nothing, and a measurement decides
         except Broke:
@@ -189,13 +168,8 @@ class Anthropic:
         Raises:
             Unavailable, BadInput, Broke: as agents/minds/line.py.
         """
-
-        def take(taught: Taught) -> Done[Lesson] | str:
-            return Done(Lesson(text=one_line(taught.text, 600), author=f"{self.desk.role}/anthropic"))
-
-        tool = Tool("lesson", "Write down what this result teaches.", Taught, take)
         try:
-            return self.talk(task.settings, task.prompt, [tool], REVIEW_TURNS)
+            return self.talk(task.settings, task.prompt, [lesson_tool(self.desk.role)], REVIEW_TURNS)
         except (NoAnswer, Broke):
             return None
 
@@ -207,6 +181,40 @@ class Anthropic:
                 return await converse(line, prompt, tools, turns=turns)
 
         return asyncio.run(with_line())
+
+
+# ---- tools -----------------------------------------------------------------------------------------------------------
+
+
+def propose_tool(task: PlanTask) -> Tool[list[Hypothesis]]:
+    def take(found: Proposals) -> Done[list[Hypothesis]] | str:
+        if len(found.hypotheses) > task.settings.proposals:
+            raise Unusable(f"at most {task.settings.proposals} hypotheses at a time")
+        ideas = [Hypothesis.model_validate(idea.model_dump()) for idea in found.hypotheses]
+        objections = [(idea, objection) for idea in ideas if (objection := task.objection(idea)) is not None]
+        if objections:
+            raise Unusable("\n".join(f"{one_line(idea.title, 120)}: {objection}" for idea, objection in objections))
+        return Done(ideas)
+
+    text = "Propose hypotheses. This ends your task unless one of them was tried before."
+    return Tool("propose", text, Proposals, take)
+
+
+def review_tool() -> Tool[Review]:
+    def take(opinion: Opinion) -> Done[Review] | str:
+        if opinion.approved != (opinion.code == "ok"):
+            raise Unusable("code is `ok` exactly where approved is true")
+        return Done(Review.model_validate(opinion.model_dump()))
+
+    text = "Say whether the edit is worth the device's time, and what you expect of it."
+    return Tool("review", text, Opinion, take)
+
+
+def lesson_tool(role: str) -> Tool[Lesson]:
+    def take(taught: Taught) -> Done[Lesson] | str:
+        return Done(Lesson(text=one_line(taught.text, 600), author=f"{role}/anthropic"))
+
+    return Tool("lesson", "Write down what this result teaches.", Taught, take)
 
 
 @dataclass

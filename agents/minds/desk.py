@@ -7,7 +7,11 @@ from uuid import uuid4
 
 from agents.prices import Prices
 from ledger.purse import Purse, calls, cost_of
-from records import Errand, Experiment, Returned
+from records import BadInput, Errand, Experiment, Returned
+
+
+class NoKey(BadInput):
+    """There is no key for the API that a role file asks; with one, nothing is wrong with it."""
 
 
 def new_id() -> str:

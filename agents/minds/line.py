@@ -30,7 +30,7 @@ from tenacity import (
 
 from agents import transcript
 from agents.fence import one_line
-from agents.minds.desk import Desk, new_id
+from agents.minds.desk import Desk, NoKey, new_id
 from agents.minds.pause import Rejected, Unavailable
 from agents.settings import ModelSettings
 from ledger.purse import Purse
@@ -40,6 +40,8 @@ FIRST_WAIT_S = 1.0
 PROBE_TIMEOUT_S = 10.0
 SPEND_LIMIT_WAIT_S = 1800.0
 """A spending limit of the account ends with the month, or when somebody raises it."""
+NOT_COUNTED = ("max_tokens", "extra_body")
+"""Parameters of a call that the counter does not take."""
 OVERHEAD_TOKENS = 1000
 """Of a prompt beside its text: what the API adds for tools (their system prompt) and roles."""
 
@@ -82,7 +84,7 @@ class Line:
         desk: whose money it is.
 
     Raises:
-        BadInput: no key, or a model without a price.
+        BadInput: a model without a price; NoKey.
     """
 
     def __init__(self, settings: ModelSettings, desk: Desk):
@@ -225,6 +227,28 @@ class Line:
         """The bare call, with every way in which it can fail told apart. Raises Trouble or BadInput."""
         return await told_apart(self.model, self.settings.timeout_s, lambda: self.create(request))
 
+    async def count(self, request: Request) -> int:
+        """Tokens of a request, by the API's own counter, which costs nothing.
+
+        Raises:
+            BadInput: it refuses the request, or the key.
+            Unavailable: it does not answer; nothing is tried again.
+        """
+        settings = {name: value for name, value in self.body(request).items() if name not in NOT_COUNTED}
+        try:
+            counted = await self.client.messages.count_tokens(**settings, timeout=self.settings.timeout_s)
+        except anthropic.APIStatusError as error:
+            failed = of_status(self.model, error)
+            if isinstance(failed, BadInput):
+                raise failed from None
+            raise Unavailable(f"{self.model}: {failed}", self.settings.longest_wait_s) from None
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
+            said = one_line(str(error.__cause__ or error))
+            raise Unavailable(
+                f"{self.model}: nobody counts the tokens ({said})", self.settings.longest_wait_s
+            ) from None
+        return counted.input_tokens
+
     async def create(self, request: Request) -> Message:
         message: Message = await self.client.messages.create(**self.body(request), timeout=self.settings.timeout_s)
         return message
@@ -294,13 +318,13 @@ def usage_of(message: Message) -> Usage:
 
 
 def read_key(settings: ModelSettings, desk: Desk) -> str:
-    """The API key: of the environment, or of a file. Raises BadInput if there is none."""
+    """The API key: of the environment, or of a file. Raises NoKey if there is none, and BadInput for what can be no key."""
     if settings.key_file is not None:
         path = desk.lab / settings.key_file.expanduser()
         try:
             key = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: the API key cannot be read from it ({one_line(str(error))})") from None
+            raise NoKey(f"{path}: the API key cannot be read from it ({one_line(str(error))})") from None
     else:
         key = (desk.keys.get(settings.key) or os.environ.get(settings.key, "")).strip()
     if key and key.isascii() and key.isprintable():
@@ -308,6 +332,4 @@ def read_key(settings: ModelSettings, desk: Desk) -> str:
     if key:
         raise BadInput("the API key has characters that no key has: was the right file or variable given?")
     where = f"{settings.key_file} is empty" if settings.key_file else f"{settings.key} is not set in the environment"
-    raise BadInput(
-        f"no API key: {where}. Export it, or name a file with `key_file:`; a server of your own takes any word"
-    )
+    raise NoKey(f"no API key: {where}. Export it, or name a file with `key_file:`; a server of your own takes any word")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from agents.fence import clean, one_line
 from agents.minds.line import Line, Request
 from agents.prompt import Prompt
+from agents.settings import ModelSettings
 
 T = TypeVar("T")
 
@@ -83,9 +84,7 @@ async def converse(line: Line, prompt: Prompt, tools: Sequence[Tool[T]], *, turn
         Unavailable, BadInput, TooDear, Broke: as `Line.ask`.
     """
     by_name = {tool.name: tool for tool in tools}
-    system = [text_block(prompt.stable, {"type": "ephemeral", "ttl": line.settings.cache})]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [text_block(prompt.task)]}]
-    schemas = [tool.schema for tool in tools]
+    system, messages, schemas = opening(line.settings, prompt, [tool.schema for tool in tools])
     spoilt, why = 0, "it answered too often without coming to an end"
     for _ in range(turns):
         message = await line.ask(Request(system, marked(messages), schemas))
@@ -101,6 +100,13 @@ async def converse(line: Line, prompt: Prompt, tools: Sequence[Tool[T]], *, turn
         if spoilt > line.settings.reasks:
             raise NoAnswer(why)
     raise NoAnswer(f"no result after {turns} answers ({why})")
+
+
+def opening(settings: ModelSettings, prompt: Prompt, schemas: list[dict[str, Any]]) -> Request:
+    """What a task begins with."""
+    system = [text_block(prompt.stable, {"type": "ephemeral", "ttl": settings.cache})]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [text_block(prompt.task)]}]
+    return Request(system, messages, schemas)
 
 
 def use_tools(message: Message, tools: dict[str, Tool[T]]) -> tuple[list[dict[str, Any]], str | None, Done[T] | None]:
