@@ -178,9 +178,9 @@ def render_review(lab: Lab, org: OrgFile, ledger: Ledger | None, *, lesson: bool
         about = f"{'the lesson' if lesson else 'the review'} of #{newest.id} {newest.hypothesis.title}"
     tools: list[dict[str, Any]] = []
     if settings.mind in LANGUAGE:
-        from agents.minds.anthropic import lesson_tool, review_tool
+        from agents.minds.anthropic import reviewer_tools
 
-        tools = [lesson_tool("reviewer").schema if lesson else review_tool().schema]
+        tools = [tool.schema for tool in reviewer_tools("lesson" if lesson else "review")]
     return rendered(org, "reviewer", role, settings, ledger, about, role.render(values), tools)
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -156,7 +156,8 @@ class Anthropic:
         if not found.approved:
             return found
         try:
-            return self.talk(task.settings, task.prompt, [review_tool()], REVIEW_TURNS)
+            opinion: Review = self.talk(task.settings, task.prompt, reviewer_tools("review"), REVIEW_TURNS)
+            return opinion
         except NoAnswer:
             return found  # no opinion: the static checks have found nothing, and a measurement decides
         except Broke:
@@ -169,7 +170,9 @@ class Anthropic:
             Unavailable, BadInput, Broke: as agents/minds/line.py.
         """
         try:
-            return self.talk(task.settings, task.prompt, [lesson_tool(self.desk.role)], REVIEW_TURNS)
+            tools = reviewer_tools("lesson", self.desk.role)
+            lesson: Lesson = self.talk(task.settings, task.prompt, tools, REVIEW_TURNS)
+            return lesson
         except (NoAnswer, Broke):
             return None
 
@@ -200,21 +203,26 @@ def propose_tool(task: PlanTask) -> Tool[list[Hypothesis]]:
     return Tool("propose", text, Proposals, take)
 
 
-def review_tool() -> Tool[Review]:
-    def take(opinion: Opinion) -> Done[Review] | str:
+def reviewer_tools(wanted: Literal["review", "lesson"], role: str = "reviewer") -> list[Tool[Any]]:
+    """Both tools of a reviewer, whichever is wanted: a prompt begins with its tools, and so both tasks share what the API keeps of it."""
+
+    def opine(opinion: Opinion) -> Done[Review] | str:
         if opinion.approved != (opinion.code == "ok"):
             raise Unusable("code is `ok` exactly where approved is true")
         return Done(Review.model_validate(opinion.model_dump()))
 
-    text = "Say whether the edit is worth the device's time, and what you expect of it."
-    return Tool("review", text, Opinion, take)
-
-
-def lesson_tool(role: str) -> Tool[Lesson]:
-    def take(taught: Taught) -> Done[Lesson] | str:
+    def teach(taught: Taught) -> Done[Lesson] | str:
         return Done(Lesson(text=one_line(taught.text, 600), author=f"{role}/anthropic"))
 
-    return Tool("lesson", "Write down what this result teaches.", Taught, take)
+    def decline(_: Arguments) -> Done[Any] | str:
+        raise Unusable(f"that is not your task now: call {wanted}")
+
+    before = "Before a run: say whether the edit is worth the device's time, and what you expect of it."
+    after = "After a run: write down what its result teaches."
+    return [
+        Tool("review", before, Opinion, opine if wanted == "review" else decline),
+        Tool("lesson", after, Taught, teach if wanted == "lesson" else decline),
+    ]
 
 
 @dataclass

@@ -61,7 +61,7 @@ def competent(body: Body) -> list[Block]:
         return plan(body)
     if "submit" in offered:
         return code(body)
-    if "lesson" in offered and ("review" not in offered or prompt.diff(prompt.prompt_text(body)) is None):
+    if "lesson" in offered and ("review" not in offered or prompt.wants_lesson(prompt.prompt_text(body))):
         return learn(body)
     if "review" in offered:
         return review(body)

@@ -162,6 +162,11 @@ def changed_lines(unified: str) -> Iterator[tuple[str, str]]:
             yield line[0], line[1:]
 
 
+def wants_lesson(text: str) -> bool:
+    """Whether a reviewer is asked what a result teaches: there is one, or nothing to review."""
+    return diff(text) is None or "lesson" in outside_fences(text).strip().split("\n")[-1].lower()
+
+
 def number_asked(text: str) -> int:
     """How many proposals the prompt wants."""
     asked = re.search(r"\bpropose (?:up to |at most |exactly )?(\d+)\b", outside_fences(text), re.IGNORECASE)

@@ -180,6 +180,5 @@ def test_no_tool_of_any_role_reaches_beyond_text(lab: Lab, office: Office) -> No
     assert offered == {
         "propose": ["propose"],
         "view": ["view", "edit", "write", "check", "preflight", "submit", "give_up"],
-        "review": ["review"],
-        "lesson": ["lesson"],
+        "review": ["review", "lesson"],
     }

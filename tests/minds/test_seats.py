@@ -323,6 +323,7 @@ def test_a_result_is_followed_by_its_lesson_once(lab: Lab, office: Office) -> No
     (row,) = settled(office)
     assert row.lesson is not None and "crashed" in row.lesson.text and row.lesson.author == "reviewer/anthropic"
     assert not office.reviewer().step() and len(office.calls) == 2
+    assert office.calls[1].usage.cache_read > 0.7 * office.calls[1].usage.prompt, "both tasks share what the API keeps"
     planner = office.planner()
     assert row.lesson.text in planner.task(planner.role.load()).prompt.task
 

@@ -21,7 +21,7 @@ from tests.agents.sources import PROFILE, measurement
 from tests.minds.blocks import Block, Body
 from tests.minds.faults import FAULTS, Fault
 from tests.minds.policy import call, say
-from tests.minds.prompt import tools
+from tests.minds.prompt import prompt_text, tools, wants_lesson
 from tests.minds.server import KEY, MessagesServer
 
 ORG = """
@@ -55,7 +55,7 @@ def play(body: Body) -> list[Block]:
     if "submit" in offered:
         begun = len(body["messages"]) > 1
         return call(body, "submit", summary="done") if begun else call(body, "edit", old=OLD, new=NEW)
-    if "review" in offered:
+    if not wants_lesson(prompt_text(body)):
         opinion = {"approved": True, "code": "ok", "reason": "one change", "expected_delta_bpb": -0.001}
         return call(body, "review", **opinion, probability=0.1)
     return call(body, "lesson", text="The bias is worth nothing.")

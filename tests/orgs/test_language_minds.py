@@ -31,7 +31,7 @@ seed = 3
 dataset = ".autoresearch/datasets/local-cpu"
 [roles.planner]
 file = "roles/planner.md"
-settings = {{{{ mind = "anthropic", model = "claude-opus-5-5", proposals = 2, {SETTINGS} }}}}
+settings = {{{{ mind = "anthropic", model = "claude-opus-5-5", proposals = 2, max_tokens = 3000, {SETTINGS} }}}}
 [roles.coder]
 file = "roles/coder.md"
 settings = {{{{ mind = "anthropic", model = "claude-sonnet-5-5", {SETTINGS} }}}}
@@ -148,12 +148,12 @@ def nobody_kept_the_key(lab: Path) -> None:
 def test_a_campaign_ends_when_its_money_does(lab: Path) -> None:
     """It never spends more; what is paid for already still runs."""
     with MessagesServer(competent) as api:
-        said = launch(lab, api.url, experiments=50, dollars=1.2)
+        said = launch(lab, api.url, experiments=50, dollars=0.8)
     assert "dollars spent, and the next call could cost more than is left" in said
 
     def look(ledger: Ledger) -> None:
         money = spending(ledger)
-        assert 0 < money.paid <= 1.2 * MILLION and money.held == 0 and money.refused
+        assert 0 < money.paid <= 0.8 * MILLION and money.held == 0 and money.refused
         assert all(e.state.final or e.state == State.PROPOSED for e in ledger.experiments())
         assert any(e.measurements for e in ledger.experiments() if e.is_idea)
 
