@@ -235,6 +235,12 @@ def explain_checks(status: Status) -> list[Text]:
             lines[-1] = Text(f"{lines[-1]}; {HEAVY}", style="yellow")
     void = f"void: {checks.void_runs} measurement{'' if checks.void_runs == 1 else 's'} failed for the host's reasons"
     lines.append(Text(void, style="yellow" if checks.void_runs else ""))
+    if (stops := checks.early_stops) is not None:
+        told = (
+            f"{several(stops.ended, 'hopeless run')} ended before time; of {stops.finished} that finished all the same"
+        )
+        share = f" (at most {100 * stops.bound:.0f} %, 95 %)" if stops.finished else ""
+        lines.append(Text(f"early stop: {told} {stops.missed} would have been missed{share}"))
     if checks.may_lose_bpb is not None:
         lines.append(Text(f"simplifications: cost {checks.lost_bpb:.6f} of {checks.may_lose_bpb:.6f} bpb"))
     return lines

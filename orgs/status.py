@@ -17,7 +17,8 @@ from ledger.standing import Court, Standing
 from ledger.verdict import Need, distance, estimate, scores_of
 from orgs.figures import Figure, figure_of
 from orgs.headline import Headline, summarise_headline
-from records import Campaign, Event, Experiment, Measurement, Policy, Progress, State
+from orgs.hopeless import miss_rate
+from records import Campaign, Event, Experiment, FailureKind, Measurement, Policy, Progress, State
 
 Complaint = Callable[[Measurement], str | None]
 
@@ -134,6 +135,20 @@ class Tails:
 
 
 @dataclass(frozen=True)
+class EarlyStops:
+    """How often the rule for hopeless runs was right, by those that it was not allowed to end (orgs/hopeless.py)."""
+
+    ended: int
+    """Runs that it ended."""
+    finished: int
+    """Runs that it would have ended, and that finished all the same."""
+    missed: int
+    """Of these, those that were worth it."""
+    bound: float
+    """Of the share that is missed: at most so much (95 %)."""
+
+
+@dataclass(frozen=True)
 class Checks:
     canary: CanaryFound | None
     drifts: list[str]
@@ -142,6 +157,8 @@ class Checks:
     """None while there are too few repeats to tell."""
     void_runs: int
     """Measurements that failed for the host's own reasons, and count for nothing."""
+    early_stops: EarlyStops | None
+    """None where no run was hopeless."""
     lost_bpb: float
     """What simplifications have cost."""
     may_lose_bpb: float | None
@@ -321,9 +338,18 @@ def check(
         drifts=[f"{event.at[:16]} {event.detail}" for event in events if event.kind == "drift"],
         tails=None if standing is None else look_at_tails([scores_of(group) for group in standing.noise_groups]),
         void_runs=sum(failure.kind.ours for failure in failures),
+        early_stops=look_at_early_stops(experiments),
         lost_bpb=0.0 if standing is None else standing.lost_bpb,
         may_lose_bpb=None if noise is None else court.policy.simplify_cap * deviation_bound(noise),
     )
+
+
+def look_at_early_stops(experiments: Sequence[Experiment]) -> EarlyStops | None:
+    """What the rule for hopeless runs has ended, and what of the rest it would have missed."""
+    measurements = [m for e in experiments for m in e.measurements]
+    ended = sum(m.failure is not None and m.failure.kind == FailureKind.HOPELESS for m in measurements)
+    misses = miss_rate(experiments)
+    return EarlyStops(ended, *misses) if ended or misses.finished else None
 
 
 def last_canary(court: Court) -> CanaryFound | None:

@@ -272,3 +272,22 @@ def test_bad_flags_end_in_a_line_that_says_so(tmp_path: Path, arguments: list[st
         (tmp_path / name).write_text("")
     ended = run(tmp_path, "status", *arguments)
     assert ended.returncode == code and told in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_how_often_early_stop_was_wrong_is_told(night: Played) -> None:
+    """Two runs were ended; of two that would have been and finished, one was better than the champion."""
+    assert night.status().checks.early_stops is None and "early stop" not in shown(night.status())
+    for number in range(2):
+        id = night.org.running(f"hopeless{number}\n", NEXT)
+        night.ledger.record(id, night.org.lease, failed(f"hopeless{number}\n", FailureKind.HOPELESS, f"h{number}"))
+    for number, bpb in enumerate((1.5, 0.9)):
+        source = f"flagged{number}\n"
+        id = night.org.running(source, NEXT)
+        flagged = scored(source, bpb).model_copy(update={"flagged": "far too high"})
+        night.ledger.record(id, night.org.lease, flagged)
+        night.ledger.discard(id, verdict(champion_bpb=1.0, candidate_bpb=bpb))
+    stops = night.status().checks.early_stops
+    assert stops is not None and (stops.ended, stops.finished, stops.missed) == (2, 2, 1)
+    assert stops.bound == pytest.approx(math.sqrt(0.95)), "one of two missed: Clopper and Pearson by hand"
+    line = "early stop: 2 hopeless runs ended before time; of 2 that finished all the same 1 would have been missed (at most 97 %, 95 %)"
+    assert line in shown(night.status())
