@@ -38,6 +38,8 @@ class Office:
     api: MessagesServer
     limits: Limits = PLENTY
     call_microdollars: int = 2 * DOLLAR
+    roles: str = "roles"
+    """Folder of the role files."""
 
     def having(self, **changes: Any) -> "Office":
         return replace(self, **changes)
@@ -54,7 +56,7 @@ class Office:
         return {"mind": "anthropic", "model": MODEL, "base_url": self.api.url, **patience, **changes}
 
     def role(self, name: str, **changes: Any) -> RoleFile:
-        return RoleFile(self.lab.root / "roles" / f"{name}.md", self.settings(**changes))
+        return RoleFile(self.lab.root / self.roles / f"{name}.md", self.settings(**changes))
 
     def planner(self, **changes: Any) -> Planner:
         desk, role = self.desk("planner"), self.role("planner", **changes)

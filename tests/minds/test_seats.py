@@ -339,6 +339,30 @@ def ended(lab: Lab) -> None:
     lab.ledger.record(taken.id, lease, crash)
 
 
+# ---- alone -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_works_alone_has_the_same_tools_and_the_originals_words(office: Office) -> None:
+    solo = office.having(roles="roles/solo")
+    planner = solo.planner(proposals=1)
+    planner.program = office.lab.root / "roles" / "solo" / "program.md"
+    for _ in range(2):
+        assert planner.step()
+        assert solo.coder(passes).step()
+    assert [e.state for e in settled(office)] == [State.CODED, State.CODED]
+    body = office.api.messages()[0].body
+    assert "one GPU and one night" in body["system"][0]["text"] and "def build_model" in body["system"][0]["text"]
+    assert f"| {settled(office)[0].id} | `{settled(office)[0].hypothesis.title}`" in text_of(
+        office, "What do you try next?"
+    )
+
+
+def text_of(office: Office, ends: str) -> str:
+    """The newest task that ends with these words."""
+    tasks = [call.body["messages"][0]["content"][0]["text"] for call in office.api.messages()]
+    return str(next(task for task in reversed(tasks) if task.strip().endswith(ends)))
+
+
 # ---- what goes wrong at the other end --------------------------------------------------------------------------------
 
 
