@@ -9,6 +9,7 @@ from agents.digest import Digest, gather
 from agents.duplicates import objection
 from agents.minds import load_mind
 from agents.minds.desk import Desk
+from agents.minds.pause import Unavailable
 from agents.minds.task import PlanTask
 from agents.role import Role, RoleFile
 from agents.settings import PlannerSettings, Profile
@@ -91,18 +92,18 @@ class Planner:
         return proposed > 0
 
     def ask(self, task: PlanTask, desk: Desk) -> tuple[str, Sequence[Hypothesis]]:
-        """The mind that had ideas, and these. Raises Broke if none had, and one might have for money."""
-        broke: Broke | None = None
+        """The mind that had ideas, and these. Raises Broke or Unavailable if none had, and one might have for money or later."""
+        failed: Broke | Unavailable | None = None
         minds = order_of_arms(task, desk.spent(task.experiments))
         for mind in minds:
             settings = task.settings.model_copy(update={"mind": mind})
             try:
                 if hypotheses := load_mind(settings, desk).propose(task):
                     return mind, hypotheses
-            except Broke as error:
-                broke = error
-        if broke is not None:
-            raise broke
+            except (Broke, Unavailable) as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return minds[0], []
 
     def task(self, role: Role) -> PlanTask:

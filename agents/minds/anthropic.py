@@ -17,6 +17,7 @@ from agents.fence import fenced, numbered, one_line
 from agents.knobs import set_knobs
 from agents.minds.desk import Desk
 from agents.minds.line import Line, TooDear
+from agents.minds.pause import Unavailable
 from agents.minds.talk import Done, NoAnswer, Tool, Unusable, converse
 from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
 from agents.prompt import Prompt
@@ -110,16 +111,17 @@ class Anthropic:
         """It can read any train.py."""
 
     def propose(self, task: PlanTask) -> list[Hypothesis]:
-        """Hypotheses that nobody had before; none if the model comes to none.
+        """Hypotheses that nobody had before.
 
         Raises:
-            Unavailable, BadInput, Broke: as agents/minds/line.py.
+            Unavailable: also where the model comes to none: asked again at once, it would only be paid again.
+            BadInput, Broke: as agents/minds/line.py.
         """
-
         try:
             return self.talk(task.settings, task.prompt, [propose_tool(task)], PLAN_TURNS)
-        except NoAnswer:
-            return []
+        except NoAnswer as error:
+            wait_s = task.settings.longest_wait_s
+            raise Unavailable(f"{task.settings.model} has no proposal that can be used: {error}", wait_s) from None
 
     def implement(self, task: CodeTask) -> str:
         """The champion's train.py with the hypothesis made real.
@@ -129,9 +131,8 @@ class Anthropic:
             Unavailable, BadInput, Broke: as agents/minds/line.py.
         """
         if task.hypothesis.knobs:
-            return set_knobs(
-                task.source, task.hypothesis.knobs, task.profile
-            )  # nothing to think about, and nothing to pay
+            # Nothing to think about, and nothing to pay.
+            return set_knobs(task.source, task.hypothesis.knobs, task.profile)
         bench = Bench(task)
         try:
             return self.talk(task.settings, task.prompt, bench.tools(), task.settings.turns)
@@ -158,10 +159,8 @@ class Anthropic:
         try:
             opinion: Review = self.talk(task.settings, task.prompt, reviewer_tools("review"), REVIEW_TURNS)
             return opinion
-        except NoAnswer:
+        except (NoAnswer, Broke, TooDear):
             return found  # no opinion: the static checks have found nothing, and a measurement decides
-        except Broke:
-            return found
 
     def learn(self, task: LessonTask) -> Lesson | None:
         """What a result teaches; None if the model does not say.
@@ -173,7 +172,7 @@ class Anthropic:
             tools = reviewer_tools("lesson", self.desk.role)
             lesson: Lesson = self.talk(task.settings, task.prompt, tools, REVIEW_TURNS)
             return lesson
-        except (NoAnswer, Broke):
+        except (NoAnswer, Broke, TooDear):
             return None
 
     def talk(self, settings: Settings, prompt: Prompt, tools: Sequence[Tool[T]], turns: int) -> T:

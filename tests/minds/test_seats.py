@@ -87,10 +87,11 @@ def test_what_was_tried_is_given_back_with_its_result_and_something_else_is_prop
     assert [e.hypothesis.title for e in settled(office)] == ["louder", "no softcap"]
 
 
-def test_a_planner_that_only_repeats_itself_proposes_nothing_and_ends(office: Office) -> None:
+def test_a_planner_that_only_repeats_itself_pauses(office: Office) -> None:
     office.lab.ledger.propose(IDEA, author="planner/test", roles={})
     office.api.policy = lambda body: use("propose", hypotheses=[{"title": "GELU", "change": "GELU in the MLP."}])
-    assert not office.planner(reasks=2).step()
+    with pytest.raises(Unavailable, match=r"no proposal that can be used: .*reads like #2"):
+        office.planner(reasks=2).step()
     assert len(settled(office)) == 1 and len(office.calls) == 3
 
 
@@ -150,6 +151,13 @@ def test_a_hybrid_planner_has_both_arms_in_one_queue_and_goes_on_without_money(o
     broke = office.having(limits=Limits(1, 1))
     assert broke.planner(**hybrid).step() and broke.planner(**hybrid).step()
     assert [e.author for e in settled(office)[4:]] == ["planner/sampler"] * 2
+
+
+def test_the_sampler_goes_on_while_the_api_is_gone(office: Office) -> None:
+    office.api.stop()
+    for _ in range(3):
+        assert office.planner(mind="hybrid").step()
+    assert [e.author for e in settled(office)] == ["planner/sampler"] * 3
 
 
 # ---- the coder -------------------------------------------------------------------------------------------------------
@@ -299,6 +307,13 @@ def test_what_reading_refuses_costs_no_call(office: Office) -> None:
     assert row.review is not None and row.review.code == "contract" and office.calls == []
 
 
+def test_an_edit_too_long_to_be_shown_is_reviewed_by_reading(office: Office) -> None:
+    """For a call that could cost too much: nobody would ever mend that, and the queue would end there."""
+    coded(office)
+    assert office.having(call_microdollars=1).reviewer().step()
+    assert settled(office)[0].state == State.QUEUED and office.calls == []
+
+
 def test_an_approval_with_a_reason_against_it_is_asked_again(office: Office) -> None:
     coded(office)
     opinion = {"reason": "Two things at once.", "expected_delta_bpb": 0.01, "probability": 0.1}
@@ -377,7 +392,8 @@ def test_an_answer_that_cannot_be_used_is_asked_for_again(office: Office, fault:
 
 def test_a_model_that_refuses_for_good_is_not_asked_for_ever(office: Office) -> None:
     office.api.faults = lambda number, now, body: FAULTS["refusal"]
-    assert not office.planner(reasks=2).step()
+    with pytest.raises(Unavailable, match="the model refuses"):
+        office.planner(reasks=2).step()
     assert len(office.calls) == 3
     office.lab.ledger.propose(IDEA, author="planner/test", roles={})
     assert office.coder(reasks=2).step()
@@ -420,7 +436,8 @@ def test_the_work_gets_done_over_a_bad_line(office: Office) -> None:
 def test_garbage_changes_nothing_but_the_bill(office: Office) -> None:
     office.api.policy = POLICIES["garbage"]
     office.lab.ledger.propose(IDEA, author="planner/test", roles={})
-    office.planner().step()
+    with pytest.raises(Unavailable):
+        office.planner().step()
     assert office.coder(passes).step()
     (row,) = settled(office)
     assert row.state == State.REFUSED and office.lab.champion.head() == office.lab.ledger.champion_commit()
