@@ -22,7 +22,7 @@ from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
 from agents.settings import PlannerSettings, Profile, Settings
 from agents.syntax import BadCandidate
 from agents.three_way import carry
-from records import BadInput, Experiment, HeadlineRun, Hypothesis, Lesson, Record, Review
+from records import BadInput, Experiment, HeadlineRun, Hypothesis, Record, Review
 
 LANES = ("improve", "simplify")
 """What minds decide; all else in a recorded night is made anew by the campaign that replays it."""
@@ -38,7 +38,6 @@ class Decision(Record):
     """What it was made from; None for the campaign's start."""
     review: Review | None = None
     """None where the static checks are to judge."""
-    lesson: Lesson | None = None
 
 
 class Numbered(NamedTuple):
@@ -122,10 +121,8 @@ class Script:
             return found.review
         return review(task.candidate, task.parent_source, task.hypothesis, task.profile)
 
-    def learn(self, task: LessonTask) -> Lesson | None:
-        """What the recorded reviewer made of it then; the result may be another one now."""
-        found = self.decisions.get(key_of(task.experiment.hypothesis))
-        return None if found is None else found.lesson
+    def learn(self, task: LessonTask) -> None:
+        """What was taught then was about another result."""
 
 
 def key_of(hypothesis: Hypothesis) -> str:
