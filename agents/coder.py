@@ -14,6 +14,7 @@ from agents.recombine import LANES, recombine
 from agents.role import Role, RoleFile
 from agents.settings import CoderSettings, Profile
 from agents.syntax import BadCandidate
+from agents.three_way import carry
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.purse import Broke
@@ -98,8 +99,19 @@ class Coder:
             return make_candidate(parent, source, program)
         start = self.champion.source(self.ledger.campaign().base)
         task = code_task(role, experiment.hypothesis, source, start, self.profile, self.preflight)
+        if (carried := self.carried(task, experiment.candidate)) is not None:
+            return make_candidate(parent, source, carried)
         mind = load_mind(task.settings, self.desk.at(experiment.id))
         return make_candidate(parent, source, mind.implement(task))
+
+    def carried(self, task: CodeTask, before: Candidate | None) -> str | None:
+        """What was coded for an earlier champion, in the present one: a mind that was paid for it need not be paid again. None where both
+        changed the same lines, or the checks have something against it."""
+        if before is None or task.settings.mind not in ("anthropic", "command"):
+            return None
+        base, knobs = self.champion.source(before.parent), task.hypothesis.knobs
+        program = carry(base, task.source, before.source, knobs, self.profile)
+        return program if program is not None and task.complaint(program) is None else None
 
 
 def code_task(

@@ -194,6 +194,36 @@ def test_a_coder_edits_checks_preflights_repairs_and_hands_in(office: Office) ->
     assert [call.experiment for call in office.calls if call.role == "coder"] == [coded.id] * len(calls)
 
 
+def queued_for_another_champion(lab: Lab, office: Office, old: str, new: str) -> Experiment:
+    """An edit that was coded and reviewed; then this landed."""
+    propose_structure(office)
+    assert office.coder(passes).step() and office.reviewer().step()
+    source = (office.lab.root / "train.py").read_text()
+    assert source.count(old) == 1
+    head = lab.land(source.replace(old, new))
+    lease = acquire(lab.ledger.client, f"gpu/{lab.root.name}", "test", 60.0)
+    assert lab.ledger.take(lease, head) is None, "nothing is made from this champion"
+    return next(e for e in settled(office) if e.state == State.PROPOSED and e.candidate is not None)
+
+
+def test_a_new_champion_does_not_have_an_edit_paid_for_again(lab: Lab, office: Office) -> None:
+    sent_back = queued_for_another_champion(lab, office, "WARMDOWN = 0.5", "WARMDOWN = 0.6")
+    paid = office.paid
+    assert office.coder(passes).step()
+    row = office.lab.ledger.experiment(sent_back.id)
+    assert row.state == State.CODED and row.candidate is not None and office.paid == paid
+    assert "F.gelu" in row.candidate.source and "WARMDOWN = 0.6" in row.candidate.source
+    assert row.candidate.parent == lab.champion.head()
+
+
+def test_an_edit_of_lines_that_the_new_champion_changed_is_made_anew(lab: Lab, office: Office) -> None:
+    old = "        return self.down(F.relu(self.up(x)).square())"
+    sent_back = queued_for_another_champion(lab, office, old, old + "  # squared")
+    paid = office.paid
+    assert office.coder(passes).step()
+    assert office.paid > paid and office.lab.ledger.experiment(sent_back.id).state in (State.CODED, State.REFUSED)
+
+
 def test_a_change_of_constants_is_written_without_asking_anybody(office: Office) -> None:
     office.lab.ledger.propose(IDEA.model_copy(update={"knobs": {"MATRIX_LR": 0.05}}), author="p/t", roles={})
     assert office.coder(passes).step()
