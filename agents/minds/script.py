@@ -176,6 +176,4 @@ def decision_of(at: str, row: Decision | Experiment | HeadlineRun, programs: dic
         raise BadInput(
             f"{at}: #{row.id} was made from commit {row.candidate.parent[:10]}, and no line has its program: export the whole campaign"
         )
-    return Decision(
-        hypothesis=row.hypothesis, source=row.candidate.source, base=base, review=row.review, lesson=row.lesson
-    )
+    return Decision(hypothesis=row.hypothesis, source=row.candidate.source, base=base, review=row.review)
