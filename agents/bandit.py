@@ -7,10 +7,11 @@ seldom and never not at all: the next merges may be its own. (Thompson 1933, doi
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from agents.minds.task import PlanTask
+from ledger.store import device_seconds
 from records import Experiment, State
 
 ARMS = ("anthropic", "sampler")
@@ -33,17 +34,17 @@ PRIOR = 1
 """Ideas of ordinary cost, and merges of ordinary gain, that every arm is credited with: the mean of all arms."""
 
 
-def order_of_arms(task: PlanTask, spent: Mapping[int, float]) -> list[str]:
+def order_of_arms(task: PlanTask, spent: Callable[[Sequence[Experiment]], Mapping[int, float]]) -> list[str]:
     """The minds that a planner asks, one after the other until one has an idea. The same ledger gives the same order.
 
     Args:
         task: what is asked.
-        spent: dollars for tokens, by experiment.
+        spent: dollars for tokens, by experiment. Asked for where there are two arms only: it reads every call of the campaign.
     """
     if task.settings.mind != "hybrid":
         return [task.settings.mind]
     ideas = [e for e in task.experiments if e.is_idea]
-    arms = arms_of(ideas, [f"planner/{mind}" for mind in ARMS], spent, task.settings.device_hour_usd)
+    arms = arms_of(ideas, [f"planner/{mind}" for mind in ARMS], spent(ideas), task.settings.device_hour_usd)
     first = choose(arms, random.Random(f"arm/{task.seed}/{len(ideas)}"))
     return [ARMS[first], *(mind for mind in ARMS if mind != ARMS[first])]
 
@@ -73,15 +74,9 @@ def arm_of(ideas: Sequence[Experiment], dollars: Mapping[int, float], device_hou
         for e in merged
         if (v := e.verdict) is not None and v.champion_bpb is not None and v.candidate_bpb is not None
     ]
-    hours = sum(device_hours(e) for e in ended)
-    return Arm(
-        len(ended), len(merged), sum(gains), sum(dollars.get(e.id, 0.0) for e in ended) + hours * device_hour_usd
-    )
-
-
-def device_hours(experiment: Experiment) -> float:
-    phases = ((m.startup_seconds, m.train_seconds, m.score_seconds) for m in experiment.measurements)
-    return sum(seconds for parts in phases for seconds in parts if seconds is not None) / 3600
+    hours = sum(device_seconds(m) for e in ended for m in e.measurements) / 3600
+    tokens = sum(dollars.get(e.id, 0.0) for e in ended)
+    return Arm(len(ended), len(merged), sum(gains), tokens + hours * device_hour_usd)
 
 
 def choose(arms: Sequence[Arm], rng: random.Random) -> int:

@@ -51,7 +51,6 @@ class Coder:
     ):
         self.ledger = ledger
         self.champion = champion
-        self.lab = lab
         self.desk = desk or Desk("coder", lab)
         self.profile = dict(profile)
         self.preflight = preflight

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
-from agents.digest import Digest
+from agents.digest import Digest, judgement
 from agents.fence import one_line
 from agents.knobs import KnobError, resolve, set_knobs
 from agents.settings import PlannerSettings, Profile
@@ -92,11 +92,8 @@ def wording(hypothesis: Hypothesis) -> str:
 
 def told(experiment: Experiment) -> str:
     """An experiment with its result, in a few words."""
-    verdict = experiment.verdict
-    known = verdict is not None and verdict.candidate_bpb is not None and verdict.champion_bpb is not None
-    delta = ""
-    if known and verdict is not None and verdict.candidate_bpb is not None and verdict.champion_bpb is not None:
-        delta = f", {verdict.candidate_bpb - verdict.champion_bpb:+.6f}"
+    judged = judgement(experiment)
+    delta = "" if judged is None else f", {judged.delta_bpb:+.6f}"
     return f"#{experiment.id} ({one_line(experiment.hypothesis.title, 120)}: {experiment.state}{delta})"
 
 

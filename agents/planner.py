@@ -94,7 +94,7 @@ class Planner:
     def ask(self, task: PlanTask, desk: Desk) -> tuple[str, Sequence[Hypothesis]]:
         """The mind that had ideas, and these. Raises Broke or Unavailable if none had, and one might have for money or later."""
         failed: Broke | Unavailable | None = None
-        minds = order_of_arms(task, desk.spent(task.experiments))
+        minds = order_of_arms(task, desk.spent)
         for mind in minds:
             settings = task.settings.model_copy(update={"mind": mind})
             try:

@@ -17,6 +17,7 @@ from records import Call, Experiment, Usage
 __all__ = ["Broke", "Hold", "Purse", "Spending", "cost_of"]
 
 MILLION = 1_000_000
+NOTHING = Usage()
 
 
 class Limits(NamedTuple):
@@ -37,6 +38,24 @@ class Hold(NamedTuple):
     experiment: int | None
     microdollars: int
     at: str
+
+    def ended(
+        self, status: str, microdollars: int, usage: Usage = NOTHING, seconds: float = 0.0, sha256: str = ""
+    ) -> Call:
+        """The call that it was for, with what became of it."""
+        return Call(
+            id=self.call,
+            talk=self.talk,
+            role=self.role,
+            model=self.model,
+            experiment=self.experiment,
+            status=status,
+            usage=usage,
+            microdollars=microdollars,
+            seconds=seconds,
+            at=self.at,
+            sha256=sha256,
+        )
 
 
 class Spending(NamedTuple):
@@ -93,17 +112,7 @@ class Purse:
         for hold in holds(self.ledger):
             if hold.seat != self.seat:
                 continue
-            lost = Call(
-                id=hold.call,
-                talk=hold.talk,
-                role=hold.role,
-                model=hold.model,
-                experiment=hold.experiment,
-                status="lost",
-                microdollars=hold.microdollars,
-                seconds=0.0,
-                at=hold.at,
-            )
+            lost = hold.ended("lost", hold.microdollars)
             try:
                 self.book(hold, lost)
             except AlreadyRecorded:

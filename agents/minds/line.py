@@ -13,7 +13,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import anthropic
@@ -34,7 +33,7 @@ from agents.minds.desk import Desk, NoKey, new_id
 from agents.minds.pause import Rejected, Unavailable
 from agents.settings import ModelSettings
 from ledger.purse import Purse
-from records import BadInput, Call, Usage
+from records import BadInput, Usage
 
 FIRST_WAIT_S = 1.0
 PROBE_TIMEOUT_S = 10.0
@@ -176,11 +175,8 @@ class Line:
         hold = desk.purse.reserve(new_id(), desk.talk, desk.role, self.model, desk.experiment, most)
         began = time.monotonic()
         exchange: dict[str, Any] = {"request": self.body(request)}
-        status, usage, microdollars = (
-            "cancelled",
-            Usage(),
-            most,
-        )  # what is booked if this process is told to stop meanwhile
+        # What is booked if this process is told to stop meanwhile.
+        status, usage, microdollars = "cancelled", Usage(), most
         try:
             message = await self.send(request)
             status, usage = "ok", usage_of(message)
@@ -199,20 +195,8 @@ class Line:
             sha256 = ""
             if desk.transcripts is not None:
                 sha256 = transcript.write(desk.transcripts, hold.call, exchange, [self.key])
-            call = Call(
-                id=hold.call,
-                talk=desk.talk,
-                role=desk.role,
-                model=self.model,
-                experiment=desk.experiment,
-                status=status,
-                usage=usage,
-                microdollars=microdollars,
-                seconds=round(time.monotonic() - began, 3),
-                at=hold.at,
-                sha256=sha256,
-            )
-            desk.purse.book(hold, call)
+            seconds = round(time.monotonic() - began, 3)
+            desk.purse.book(hold, hold.ended(status, microdollars, usage, seconds, sha256))
 
     def body(self, request: Request) -> dict[str, Any]:
         """The call's parameters."""
@@ -224,8 +208,24 @@ class Line:
         return body
 
     async def send(self, request: Request) -> Message:
-        """The bare call, with every way in which it can fail told apart. Raises Trouble or BadInput."""
-        return await told_apart(self.model, self.settings.timeout_s, lambda: self.create(request))
+        """The bare call, with every way in which it can fail told apart. Raises Trouble or Rejected."""
+        timeout_s = self.settings.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):  # of the whole answer: the SDK's own counts from byte to byte
+                message: object = await self.client.messages.create(**self.body(request), timeout=timeout_s)
+        except (TimeoutError, anthropic.APITimeoutError) as error:
+            sent = not isinstance(error.__cause__, httpx2.ConnectTimeout)
+            raise Trouble("timeout", f"no answer within {timeout_s:g} s", sent=sent) from None
+        except anthropic.APIConnectionError as error:
+            sent, said = not isinstance(error.__cause__, httpx2.ConnectError), one_line(str(error.__cause__ or error))
+            raise Trouble("connection", f"no connection ({said})", sent=sent) from None
+        except anthropic.APIStatusError as error:
+            raise of_status(self.model, error) from None
+        except (anthropic.AnthropicError, httpx2.HTTPError, json.JSONDecodeError, ValueError) as error:
+            raise Trouble("malformed", f"an answer that cannot be read ({one_line(str(error))})", sent=True) from None
+        if not isinstance(message, Message) or not isinstance(message.content, list) or message.usage is None:
+            raise Trouble("malformed", "an answer that is no message", sent=True)
+        return message
 
     async def count(self, request: Request) -> int:
         """Tokens of a request, by the API's own counter, which costs nothing.
@@ -248,29 +248,6 @@ class Line:
                 f"{self.model}: nobody counts the tokens ({said})", self.settings.longest_wait_s
             ) from None
         return counted.input_tokens
-
-    async def create(self, request: Request) -> Message:
-        message: Message = await self.client.messages.create(**self.body(request), timeout=self.settings.timeout_s)
-        return message
-
-
-async def told_apart(model: str, timeout_s: float, create: Callable[[], Awaitable[Message]]) -> Message:
-    try:
-        async with asyncio.timeout(timeout_s):  # of the whole answer: the SDK's own counts from byte to byte
-            message = await create()
-    except (TimeoutError, anthropic.APITimeoutError) as error:
-        sent = not isinstance(error.__cause__, httpx2.ConnectTimeout)
-        raise Trouble("timeout", f"no answer within {timeout_s:g} s", sent=sent) from None
-    except anthropic.APIConnectionError as error:
-        sent = not isinstance(error.__cause__, httpx2.ConnectError)
-        raise Trouble("connection", f"no connection ({one_line(str(error.__cause__ or error))})", sent=sent) from None
-    except anthropic.APIStatusError as error:
-        raise of_status(model, error) from None
-    except (anthropic.AnthropicError, httpx2.HTTPError, json.JSONDecodeError, ValueError) as error:
-        raise Trouble("malformed", f"an answer that cannot be read ({one_line(str(error))})", sent=True) from None
-    if not isinstance(message, Message) or not isinstance(message.content, list) or message.usage is None:
-        raise Trouble("malformed", "an answer that is no message", sent=True)
-    return message
 
 
 def of_status(model: str, error: anthropic.APIStatusError) -> Trouble | Rejected:

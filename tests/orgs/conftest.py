@@ -1,11 +1,19 @@
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.components import require
 from tests.orgs.lab import make_lab
+from tests.orgs.minds_lab import Played, played
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    with played(tmp_path_factory.mktemp("n")) as found:
+        yield found
 
 
 @pytest.fixture

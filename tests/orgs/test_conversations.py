@@ -1,22 +1,13 @@
 """`ledger show --transcript` tells every call of an experiment in order, each text once, and nothing that a terminal would obey."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from agents import transcript
 from orgs.conversations import exchanges_of, lines_of
 from tests.orgs.lab import run
-from tests.orgs.minds_lab import LONG, NEW, Played, played
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with played(tmp_path_factory.mktemp("n")) as found:
-        yield found
+from tests.orgs.minds_lab import LONG, NEW, Played
 
 
 def told(night: Played, limit: int | None = 1500) -> str:

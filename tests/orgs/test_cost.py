@@ -1,7 +1,6 @@
 """What language models have cost is the sum of their calls: by role, by experiment, against the cap."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,8 @@ from orgs.report_minds import explain_cost
 from orgs.status import read_status
 from records import Call, State, Usage
 from tests.orgs.lab import run
-from tests.orgs.minds_lab import Played, played
+from tests.orgs.minds_lab import Played
 from tests.orgs.rows import NIGHT, NOW, experiment
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with played(tmp_path_factory.mktemp("n")) as found:
-        yield found
 
 
 def call(id: str, microdollars: int, about: int | None = None, *, role: str = "coder", model: str = "small", status: str = "ok", talk: str = "", **tokens: int) -> Call:  # fmt: skip

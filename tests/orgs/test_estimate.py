@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,7 @@ from orgs.prompts import Sizes, render_plan
 from records import Usage
 from tests.components import require
 from tests.orgs.lab import ROOT, make_lab, run
-from tests.orgs.minds_lab import ORG, Played, played
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with played(tmp_path_factory.mktemp("n")) as found:
-        yield found
+from tests.orgs.minds_lab import ORG, Played
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,9 @@ from orgs.role_check import check_lab
 from records import BadInput
 from tests.minds.server import KEY
 from tests.orgs.lab import ROOT, run
-from tests.orgs.minds_lab import ORG, Played, played
+from tests.orgs.minds_lab import ORG, Played
 
 SOURCE = (ROOT / "train.py").read_text()
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    with played(tmp_path_factory.mktemp("n")) as found:
-        yield found
 
 
 @pytest.fixture
