@@ -7,14 +7,15 @@ from pathlib import Path
 
 import failpoint
 from agents.contract import complaint, make_candidate
+from agents.knobs import set_knobs
 from agents.minds import load_mind
 from agents.minds.desk import Desk
 from agents.minds.task import CodeTask
 from agents.recombine import LANES, recombine
 from agents.role import Role, RoleFile
-from agents.settings import CoderSettings, Profile
+from agents.settings import COMMAND, LANGUAGE, CoderSettings, Profile
 from agents.syntax import BadCandidate
-from agents.three_way import carry
+from agents.three_way import merge
 from ledger import Ledger
 from ledger.champion import Champion
 from ledger.purse import Broke
@@ -98,18 +99,22 @@ class Coder:
             return make_candidate(parent, source, program)
         start = self.champion.source(self.ledger.campaign().base)
         task = code_task(role, experiment.hypothesis, source, start, self.profile, self.preflight)
-        if (carried := self.carried(task, experiment.candidate)) is not None:
-            return make_candidate(parent, source, carried)
+        if (known := self.known(task, experiment.candidate)) is not None:
+            return make_candidate(parent, source, known)
         mind = load_mind(task.settings, self.desk.at(experiment.id))
         return make_candidate(parent, source, mind.implement(task))
 
-    def carried(self, task: CodeTask, before: Candidate | None) -> str | None:
-        """What was coded for an earlier champion, in the present one: a mind that was paid for it need not be paid again. None where both
-        changed the same lines, or the checks have something against it."""
-        if before is None or task.settings.mind not in ("anthropic", "command"):
+    def known(self, task: CodeTask, before: Candidate | None) -> str | None:
+        """The program, where a mind that is paid need not be asked: a change of nothing but constants, or what it wrote for an earlier
+        champion, unless both changed the same lines, or the checks have something against it. Raises BadCandidate for constants that
+        cannot be set."""
+        if task.settings.mind not in LANGUAGE | COMMAND:
             return None
-        base, knobs = self.champion.source(before.parent), task.hypothesis.knobs
-        program = carry(base, task.source, before.source, knobs, self.profile)
+        if task.hypothesis.knobs:
+            return set_knobs(task.source, task.hypothesis.knobs, self.profile)
+        if before is None:
+            return None
+        program = merge(self.champion.source(before.parent), task.source, before.source)
         return program if program is not None and task.complaint(program) is None else None
 
 

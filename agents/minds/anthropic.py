@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agents.contract import review
 from agents.fence import fenced, numbered, one_line
-from agents.knobs import set_knobs
 from agents.minds.desk import Desk
 from agents.minds.line import Line, TooDear
 from agents.minds.pause import Unavailable
@@ -130,9 +129,6 @@ class Anthropic:
             BadCandidate: the model gave up, took too long, or spent what one experiment may cost; with the last error.
             Unavailable, BadInput, Broke: as agents/minds/line.py.
         """
-        if task.hypothesis.knobs:
-            # Nothing to think about, and nothing to pay.
-            return set_knobs(task.source, task.hypothesis.knobs, task.profile)
         bench = Bench(task)
         try:
             return self.talk(task.settings, task.prompt, bench.tools(), task.settings.turns)

@@ -15,7 +15,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from agents import transcript
 from agents.contract import review
 from agents.fence import one_line
-from agents.knobs import set_knobs
 from agents.minds.desk import Desk
 from agents.minds.pause import Unavailable
 from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
@@ -83,8 +82,6 @@ class Command:
             BadCandidate: it failed, or what it left cannot be a candidate; with the end of its output.
             BadInput, HostFault: as `ask`.
         """
-        if task.hypothesis.knobs:
-            return set_knobs(task.source, task.hypothesis.knobs, task.profile)  # nothing to think about
         try:
             files = {"train.py": task.source, "hypothesis.json": pretty(task.hypothesis)}
             found = self.ask(task.settings, task.prompt, files, ["train.py", "patch.diff"])
