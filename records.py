@@ -585,6 +585,12 @@ class Experiment(Record):
         return [m for m in self.measurements[self.earlier :] if m.val_bpb is not None and m.hashes.source == program]
 
     @property
+    def host_failed(self) -> bool:
+        """Whether its newest run failed for the host's own reasons: nothing is known of its program."""
+        failure = self.measurements[-1].failure if self.measurements else None
+        return failure is not None and failure.kind.ours
+
+    @property
     def is_idea(self) -> bool:
         """Whether it is somebody's idea: it counts as an experiment, and has a verdict."""
         return self.lane in ("improve", "simplify", "combine", "upkeep")

@@ -79,7 +79,8 @@ class Reviewer:
         if settings.mind not in LANGUAGE:
             return False
         ended = self.ledger.experiments(states=TAUGHT_BY)
-        experiment = next((e for e in ended if e.is_idea and e.lesson is None and e.candidate is not None), None)
+        untaught = (e for e in ended if e.is_idea and e.lesson is None and not e.host_failed)
+        experiment = next((e for e in untaught if e.candidate is not None), None)
         if experiment is None or experiment.candidate is None:
             return False
         parent_source = self.champion.source(experiment.candidate.parent)

@@ -512,11 +512,18 @@ class Ledger:
             self.release(id)
             failpoint.reach("launcher.released")
             lines.append(f"#{id} was being written when the last launcher ended: proposed again")
-        return lines + [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
+        lines += [f"#{id} was running when its runner ended: queued again" for id in self.requeue_orphans()]
+        return lines + [f"#{id} crashed for the host's own reasons: it is tried again" for id in self.requeue_failed()]
 
     def requeue_orphans(self) -> list[int]:
         """running → queued for every run whose lease is over; the attempt is not counted. Returns their ids."""
         ids: list[int] = self.run("requeue_orphans")
+        return ids
+
+    def requeue_failed(self) -> list[int]:
+        """crashed → where it was taken from, for what the host failed too often: baselines and repeats of the champion each time, an
+        idea once. Returns their ids."""
+        ids: list[int] = self.run("requeue_failed")
         return ids
 
     # ---- Redis -------------------------------------------------------------------------------------------------------

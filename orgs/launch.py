@@ -44,11 +44,8 @@ if TYPE_CHECKING:
 
 PAID_FOR = (State.CODED, State.QUEUED, State.CONFIRMING, State.RUNNING, State.SCORED, State.MERGING)
 """What goes on without a language model."""
-MAX_HOST_FAILURES = 3
-"""Measurements in a row that failed for the host's own reasons; then the night is not worth going on with."""
-
 MAX_CHAMPION_FAILURES = 3
-"""Repeats of one champion that end without a score: whatever it is, its noise cannot be known."""
+"""Repeats of one champion that crash by its own fault: its noise cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +313,10 @@ class Shift:
         self.started = time.monotonic()
         self.last_event = ledger.last_event()
         self.needs_money = needs_money
+        self.failed = 0
+        """Crashed and invalid experiments, when they were last looked at."""
+        self.given_up = {e.id for e in ledger.experiments(states=[State.CRASHED]) if e.host_failed}
+        """What the host failed before this launch, and is not tried again (ledger/lua/requeue_failed.lua)."""
 
     def work(self) -> Outcome:
         name = self.ledger.name
@@ -396,25 +397,27 @@ class Shift:
         self.view.update(self.ledger, self.org.budget.experiments, notice)
 
     def refuse_to_waste_the_night(self) -> None:
-        """Stop when the start itself fails, or the champion again and again, or when the host fails every run."""
-        experiments = self.ledger.experiments(states=[State.CRASHED, State.INVALID, State.QUEUED])
-        failed = Counter(e.repeats for e in experiments if e.repeats is not None and e.state.final)
-        for id, times in failed.items():
+        """Stop when the host fails what is run again and again, when the start itself fails, or when the champion does."""
+        counts = self.ledger.counts()
+        if (failed := counts.get(State.CRASHED, 0) + counts.get(State.INVALID, 0)) == self.failed:
+            return
+        self.failed = failed
+        experiments = self.ledger.experiments(states=[State.CRASHED, State.INVALID])
+        for experiment in experiments:
+            if experiment.host_failed and experiment.id not in self.given_up:
+                raise HostFault(
+                    f"the host failed #{experiment.id} too often: {experiment.why}; `resume` goes on when that is mended"
+                )
+            if experiment.lane == "baseline" and not experiment.host_failed:
+                raise CandidateFailed(
+                    f"train.py itself fails in the sandbox ({experiment.why}); try: autoresearch-org run train.py, and launch it "
+                    "with --new when it is mended"
+                )
+        repeats = Counter(e.repeats for e in experiments if e.repeats is not None and not e.host_failed)
+        for id, times in repeats.items():
             if times >= MAX_CHAMPION_FAILURES:
                 raise CandidateFailed(
                     f"the program of #{id}, which has to be compared with, failed in {times} of its repeats: ledger list --lane repeat"
-                )
-        for experiment in experiments:
-            failures = [m.failure for m in experiment.measurements if m.failure is not None]
-            if not failures:
-                continue
-            if experiment.lane == "baseline" and experiment.state.final:
-                raise CandidateFailed(
-                    f"train.py itself fails in the sandbox ({failures[-1].kind}: {failures[-1].message}); try: autoresearch-org run train.py"
-                )
-            if len(failures) >= MAX_HOST_FAILURES and all(f.kind.ours for f in failures):
-                raise HostFault(
-                    f"the host failed {len(failures)} runs of #{experiment.id}: {failures[-1].message}; `resume` goes on when that is mended"
                 )
 
 

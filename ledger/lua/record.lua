@@ -22,7 +22,9 @@ if outcome == 'host' then
   failures = (failures or 0) + 1
   to = taken_from or 'queued'
   if failures >= tonumber(max_attempts) then
-    to, note = 'crashed', 'host failed ' .. failures .. ' times: ' .. note
+    note = 'host failed ' .. failures .. ' times: ' .. note
+    call('HSET', run, 'gave_up', to)
+    to, failures = 'crashed', 0
   end
   call('HSET', run, 'host_failures', failures)
 end

@@ -42,6 +42,8 @@ class Row:
         self.commit: str | None = None
         self.runs: list[str] = []
         self.host_failures = 0
+        self.gave_up: State | None = None
+        self.again = False
         self.rebases = 0
 
 
@@ -229,7 +231,9 @@ class Model:
             self.results.add(result)
         elif measurement.failure.kind.ours:
             row.host_failures += 1
-            row.state = State.CRASHED if row.host_failures >= 3 else row.taken_from
+            row.state = row.taken_from
+            if row.host_failures >= 3:
+                row.host_failures, row.state, row.gave_up = 0, State.CRASHED, row.taken_from
         else:
             row.state = State.INVALID if measurement.failure.kind == FailureKind.INVALID else State.CRASHED
 
@@ -238,6 +242,20 @@ class Model:
         for id in orphans:
             self.rows[id].state, self.rows[id].lease = self.rows[id].taken_from, None
         return orphans
+
+    def requeue_failed(self) -> list[int]:
+        tried = [id for id in self.all_in(State.CRASHED) if self.rows[id].gave_up is not None and self.wanted(id)]
+        for id in tried:
+            row = self.rows[id]
+            assert row.gave_up is not None
+            row.state, row.gave_up, row.again = row.gave_up, None, True
+        return tried
+
+    def wanted(self, id: int) -> bool:
+        row = self.rows[id]
+        if row.lane == "repeat":
+            return row.parent == self.champion
+        return row.lane == "baseline" or not row.again
 
     def lease_of(self, id: int) -> Lease:
         lease = self.rows[id].lease

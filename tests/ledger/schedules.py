@@ -46,7 +46,19 @@ TTL_S = 600.0
 """Longer than any schedule: a lease ends when the schedule says so."""
 MODELLED = (
     *("propose", "propose_baseline", "propose_repeat", "claim", "release", "code", "refuse", "next_coded", "review"),
-    *("take", "record", "requeue_orphans", "next_scored", "outbox", "crown", "pool", "unseat", "confirm", "discard"),
+    *(
+        "take",
+        "record",
+        "requeue_orphans",
+        "requeue_failed",
+        "next_scored",
+        "outbox",
+        "crown",
+        "pool",
+        "unseat",
+        "confirm",
+        "discard",
+    ),
     *("rebase", "intend_merge", "merged", "abandon_merge", "champion_commit", "champion_experiment", "repeats"),
     *("experiments", "spent", "decisions"),
 )

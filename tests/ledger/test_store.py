@@ -516,6 +516,43 @@ def test_a_new_launcher_takes_back_what_dead_workers_held(org: Org, client: redi
     assert org.ledger.recover() == []
 
 
+def crash_by_the_host(org: Org, id: int, source: str) -> None:
+    for i in range(3):
+        assert org.take(BASE) == id
+        org.ledger.record(id, org.lease, failed(source, FailureKind.DISTURBED, f"{source} {id} {i}"))
+    assert org.ledger.experiment(id).state == State.CRASHED and org.ledger.experiment(id).host_failed
+
+
+def test_a_start_that_the_host_failed_is_measured_again_by_every_new_launcher(org: Org) -> None:
+    start = org.ledger.propose_baseline(program(BASELINE))
+    for _ in range(3):
+        crash_by_the_host(org, start, BASELINE)
+        assert org.ledger.recover() == [f"#{start} crashed for the host's own reasons: it is tried again"]
+        assert org.ledger.recover() == []
+    assert org.take(BASE) == start
+    org.ledger.record(start, org.lease, scored(BASELINE, 1.5))
+    org.ledger.crown(start, BASE)
+    assert org.ledger.champion_experiment() is not None and not org.ledger.experiment(start).host_failed
+
+
+def test_an_idea_that_the_host_failed_is_tried_again_once(org: Org) -> None:
+    """One that fails the host each time, whatever it does to it, would end every launch."""
+    org.baseline(1.5)
+    id = org.queued("a", BASE)
+    crash_by_the_host(org, id, "a")
+    assert len(org.ledger.recover()) == 1 and org.ledger.experiment(id).state == State.QUEUED
+    crash_by_the_host(org, id, "a")
+    assert org.ledger.recover() == [] and org.ledger.experiment(id).state == State.CRASHED
+
+
+def test_what_crashed_by_its_own_fault_is_not_tried_again(org: Org) -> None:
+    start = org.ledger.propose_baseline(program(BASELINE))
+    for i, kind in enumerate((FailureKind.DISTURBED, FailureKind.DISTURBED, FailureKind.CRASH)):
+        assert org.take(BASE) == start
+        org.ledger.record(start, org.lease, failed(BASELINE, kind, f"run {i}"))
+    assert org.ledger.recover() == [] and org.ledger.experiment(start).state == State.CRASHED
+
+
 def test_a_run_whose_runner_lives_is_left_alone(org: Org) -> None:
     id = org.running("a")
     assert org.ledger.recover() == []

@@ -13,6 +13,7 @@ from ledger import Ledger
 from ledger.champion import Champion
 from ledger.lease import acquire, hold
 from ledger.server import RedisServer, open_redis
+from orgs.again import CandidateFailed
 from orgs.cluster import ray_session
 from orgs.lab import Lab
 from orgs.launch import Shift, begin, go_on, new_name, newest, unfinished, verdict_first
@@ -20,11 +21,11 @@ from orgs.orgfile import Budget, OrgFile
 from orgs.pipeline import Pipeline
 from orgs.seats import Seat, Site
 from orgs.view import Lines
-from records import BadInput, MissingComponent, Verdict
+from records import BadInput, FailureKind, HostFault, MissingComponent, Verdict
 from sandbox.dataset import Dataset
 from sandbox.device import Device, find_device
 from tests.ledger.org import Org
-from tests.ledger.samples import APPROVED, lower_or_not, program, scored
+from tests.ledger.samples import APPROVED, failed, lower_or_not, program, scored
 from tests.orgs.lab import make_lab
 
 CPU = find_device("cpu")
@@ -218,6 +219,65 @@ def test_upkeep_steps_when_the_device_has_nothing_else_to_do(
             lower_or_not(ledger.champion_score(), ledger.experiment(second).measurements[-1]),
         )
         assert org.budget.experiments == 2 and not may(), "the budget has no room"
+
+
+def failed_run(helper: Org, source: str, head: str, kind: FailureKind, number: int) -> int:
+    id = helper.take(head)
+    assert id is not None
+    helper.ledger.record(id, helper.lease, failed(source, kind, f"{kind} {number}"))
+    return id
+
+
+def test_a_start_that_the_host_fails_ends_the_shift_and_the_next_one_goes_on_with_it(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    """Whose fault it was decides what a person is told, and whether a resume has another go."""
+    ledger = campaign(client, lab, org, dataset)
+    champion, helper = Champion(lab.root, ledger.name), Org(ledger, acquire(client, "cpu", "runner", 600.0))
+    head = champion.head()
+    source = champion.source(head)
+    start = ledger.propose_baseline(program(source, head))
+    with hold(client, "launcher/tiny-1") as lock:
+
+        def shift() -> Shift:
+            return Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock)
+
+        first = shift()
+        for number in range(3):
+            first.refuse_to_waste_the_night()
+            assert failed_run(helper, source, head, FailureKind.DISTURBED, number) == start
+        with pytest.raises(HostFault, match=rf"the host failed #{start} too often: disturbed: it went wrong; `resume`"):
+            first.refuse_to_waste_the_night()
+        ledger.recover()
+        second = shift()
+        second.refuse_to_waste_the_night()
+        assert failed_run(helper, source, head, FailureKind.CRASH, 3) == start
+        with pytest.raises(CandidateFailed, match=r"train.py itself fails .*crash: it went wrong.*--new"):
+            second.refuse_to_waste_the_night()
+        ledger.recover()
+        with pytest.raises(CandidateFailed):
+            shift().refuse_to_waste_the_night()
+
+
+def test_an_idea_that_the_host_failed_twice_does_not_end_every_shift_from_then_on(
+    client: redis.Redis, lab: Lab, org: OrgFile, dataset: Dataset
+) -> None:
+    ledger = campaign(client, lab, org, dataset)
+    helper, head, source = started(ledger, lab)
+    idea = helper.queued(source + "# an idea\n", head)
+    with hold(client, "launcher/tiny-1") as lock:
+        for launch in range(2):
+            ledger.recover()
+            shift = Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock)
+            for number in range(3):
+                shift.refuse_to_waste_the_night()
+                assert (
+                    failed_run(helper, source + "# an idea\n", head, FailureKind.GPU_DIRTY, 3 * launch + number) == idea
+                )
+            with pytest.raises(HostFault, match=f"the host failed #{idea} too often"):
+                shift.refuse_to_waste_the_night()
+        ledger.recover()
+        Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock).refuse_to_waste_the_night()
 
 
 # ---- seats -----------------------------------------------------------------------------------------------------------
