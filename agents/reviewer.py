@@ -14,7 +14,7 @@ from agents.role import RoleFile
 from agents.settings import LANGUAGE, Profile, Settings
 from ledger import Ledger, WrongState
 from ledger.champion import Champion
-from records import Candidate, Experiment, Lesson
+from records import Candidate, Experiment, Lesson, State
 
 
 class Reviewer:
@@ -44,6 +44,8 @@ class Reviewer:
         self.desk = desk or Desk("reviewer", lab)
         self.profile = dict(profile)
         self.role = role or RoleFile(lab / "roles" / "reviewer.md")
+        self.taught: dict[State, int] = {}
+        """Results by state, when none of them was without its lesson: an idle seat asks often, and rows are long."""
 
     def step(self) -> bool:
         """Review the oldest candidate, or write the oldest lesson that is missing. False when there is neither.
@@ -74,6 +76,9 @@ class Reviewer:
 
     def teach(self) -> bool:
         """Write what the oldest result without a lesson taught. False when there is none, or the mind has no words."""
+        results = {state: count for state, count in self.ledger.counts().items() if state in TAUGHT_BY}
+        if results == self.taught:
+            return False
         role = self.role.load()
         settings = role.settings(Settings)
         if settings.mind not in LANGUAGE:
@@ -82,6 +87,7 @@ class Reviewer:
         untaught = (e for e in ended if e.is_idea and e.lesson is None and not e.host_failed)
         experiment = next((e for e in untaught if e.candidate is not None), None)
         if experiment is None or experiment.candidate is None:
+            self.taught = results
             return False
         parent_source = self.champion.source(experiment.candidate.parent)
         prompt = role.render(variables(experiment, experiment.candidate, parent_source, self.profile))

@@ -67,10 +67,8 @@ def lines_of(exchanges: Iterable[Exchange], limit: int | None = TEXT_LIMIT_CHARA
     by_call = {one.call.id: one for one in exchanges}
     systems: set[str] = set()
     for talk in group((one.call for one in by_call.values()), lambda call: call.talk).values():
-        shown, answered = (
-            0,
-            set[int](),
-        )  # messages of the conversation so far; places of answers that were shown as such
+        shown = 0  # messages of the conversation so far
+        answered = set[int]()  # places of answers that were shown as such
         for number, call in enumerate(talk, 1):
             one = by_call[call.id]
             yield heading(call, number)

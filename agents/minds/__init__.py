@@ -48,9 +48,7 @@ def load_mind(settings: Settings, desk: Desk) -> Mind:
     """
     match settings.mind:
         case "anthropic" | "hybrid":
-            from agents.minds.anthropic import (
-                Anthropic,
-            )  # imports the SDK, for half a second, which no other mind needs
+            from agents.minds.anthropic import Anthropic  # the SDK takes half a second, and no other mind needs it
 
             return Anthropic(desk)
         case "command":

@@ -9,7 +9,7 @@ from agents.duplicates import objection
 from agents.minds.pause import Unavailable
 from agents.prices import Prices
 from agents.settings import PlannerSettings
-from ledger.lease import acquire
+from ledger.lease import Lease, acquire
 from ledger.purse import Broke, Limits, cost_of, spending, total
 from records import Experiment, Failure, FailureKind, Hypothesis, Preflighted, State
 from tests.agents.lab import Lab
@@ -373,15 +373,33 @@ def test_a_result_is_followed_by_its_lesson_once(lab: Lab, office: Office) -> No
     assert row.lesson.text in planner.task(planner.role.load()).prompt.task
 
 
-def ended(lab: Lab) -> None:
-    """The queued one ran, and crashed."""
+def test_nothing_is_learnt_from_what_the_host_failed(lab: Lab, office: Office) -> None:
+    coded(office)
+    assert office.reviewer().step()
     lease = acquire(lab.ledger.client, f"gpu/{lab.root.name}", "test", 60.0)
+    for _ in range(3):
+        ended(lab, FailureKind.GPU_DIRTY, lease)
+    (row,) = settled(office)
+    paid = len(office.calls)
+    assert row.state == State.CRASHED and not office.reviewer().step() and len(office.calls) == paid
+
+
+def test_a_reviewer_that_has_taught_all_looks_again_when_something_has_ended(lab: Lab, office: Office) -> None:
+    reviewer = office.reviewer()
+    coded(office)
+    assert reviewer.step() and not reviewer.step()
+    ended(lab)
+    assert reviewer.step() and not reviewer.step() and not reviewer.step()
+    assert settled(office)[0].lesson is not None
+
+
+def ended(lab: Lab, kind: FailureKind = FailureKind.CRASH, lease: Lease | None = None) -> None:
+    """The queued one ran, and failed."""
+    lease = lease or acquire(lab.ledger.client, f"gpu/{lab.root.name}", "test", 60.0)
     taken = lab.ledger.take(lease, lab.champion.head())
     assert taken is not None and taken.candidate is not None
-    crash = measurement(taken.candidate.source_sha256, None).model_copy(
-        update={"status": "crash", "failure": Failure(kind=FailureKind.CRASH, message="boom")}
-    )
-    lab.ledger.record(taken.id, lease, crash)
+    failed = {"status": kind.value, "failure": Failure(kind=kind, message="boom")}
+    lab.ledger.record(taken.id, lease, measurement(taken.candidate.source_sha256, None).model_copy(update=failed))
 
 
 # ---- alone -----------------------------------------------------------------------------------------------------------
