@@ -79,7 +79,7 @@ def run(lab: Path, *arguments: str, **variables: str) -> subprocess.CompletedPro
         env=environment() | variables,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,  # for what hangs: busy machines take several times as long as others
         check=False,
     )
 
@@ -96,7 +96,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"

@@ -148,12 +148,12 @@ def nobody_kept_the_key(lab: Path) -> None:
 def test_a_campaign_ends_when_its_money_does(lab: Path) -> None:
     """It never spends more; what is paid for already still runs."""
     with MessagesServer(competent) as api:
-        said = launch(lab, api.url, experiments=50, dollars=0.8)
+        said = launch(lab, api.url, experiments=50, dollars=0.62)
     assert "dollars spent, and the next call could cost more than is left" in said
 
     def look(ledger: Ledger) -> None:
         money = spending(ledger)
-        assert 0 < money.paid <= 0.8 * MILLION and money.held == 0 and money.refused
+        assert 0 < money.paid <= 0.62 * MILLION and money.held == 0 and money.refused
         assert all(e.state.final or e.state == State.PROPOSED for e in ledger.experiments())
         assert any(e.measurements for e in ledger.experiments() if e.is_idea)
 

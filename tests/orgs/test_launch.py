@@ -27,7 +27,7 @@ from tests.ledger.conftest import SYSTEM_SERVER, running_server
 from tests.ledger.test_imports import RESULTS
 from tests.orgs.lab import command, environment, kill_group, make_lab, run, start, wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def rows(lab: Path) -> list[dict[str, Any]]:
@@ -295,7 +295,7 @@ def test_a_killed_redis_ends_the_launch_in_one_line_and_loses_nothing(lab: Path)
     before = [e.id for e in experiments(lab)]
     server = next(p for p in psutil.process_iter(["cmdline"]) if is_redis_of(lab, p.info["cmdline"] or []))
     server.kill()
-    assert process.wait(timeout=120) == 4, (lab / "launch.log").read_text()
+    assert process.wait(timeout=300) == 4, (lab / "launch.log").read_text()
     log = (lab / "launch.log").read_text()
     assert "Redis stopped answering" in log and "Traceback" not in log
     assert [e.id for e in experiments(lab)] == before
@@ -313,7 +313,7 @@ def test_ctrl_c_drains_and_the_next_launch_goes_on(lab: Path) -> None:
     process = start(lab, "launch", "orgs/tiny.toml")
     wait_until(lambda: any(e.state == State.RUNNING for e in experiments(lab)), "a first run")
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=120) == 130, (lab / "launch.log").read_text()
+    assert process.wait(timeout=300) == 130, (lab / "launch.log").read_text()
     assert all(e.state != State.RUNNING for e in experiments(lab))
     assert any(e.score for e in experiments(lab)), "draining finishes what runs"
     assert left_behind(lab) == []
