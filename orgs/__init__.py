@@ -1,7 +1,7 @@
 """The organisation: org files, the pipeline of actors, the command line, and what a person sees.
 
 Reading order: `orgfile` (what a person wrote), `lab` (where things lie), `launch` (a campaign from start to end),
-`seats` (the Ray actors), `runner` (one device, one lease), `preflight` (what a coder may try), `errands` (agents of yours), `view` and `report` (what is shown), `cli`.
+`seats` (the Ray actors), `runner` (one device, one lease), `preflight` (what a coder may try), `errands` (agents of yours), `view` and `report` (what is shown), `cli` (the commands, a package of its own).
 """
 
 import os
