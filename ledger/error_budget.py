@@ -18,21 +18,16 @@ What that bound ignores:
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, roots_hermitenorm, roots_legendre
 
 from ledger.noise import Noise
+from ledger.quantiles import chi_square_above
 from records import BadInput
 
 Floats = NDArray[np.float64]
-
-_nodes, _weights = roots_hermitenorm(100)
-MEAN_ERRORS: Floats = _nodes
-"""u, by how many of its standard errors the champion's mean is off: nodes of Gauss and Hermite's quadrature."""
-MEAN_WEIGHTS: Floats = _weights / _weights.sum()
 
 CERTAIN = 23
 """Degrees of freedom from which σ is known so well that a bound of 65 % does, in place of 75 %."""
@@ -88,17 +83,31 @@ def merge_probability(effect: float, c: float, champion_runs: int, freedom: int 
     Raises:
         BadInput: δ or c is not finite, there is no champion's run, or ν is below 1.
     """
+    from scipy.special import ndtr  # as ledger/quantiles.py says
+
     if not math.isfinite(effect):
         raise BadInput(f"effect {effect}: has to be a finite number of σ")
     k, root = threshold_deviations(c, champion_runs), math.sqrt(champion_runs)
     ratios, weights = (np.ones(1), np.ones(1)) if freedom is None else deviation_ratios(freedom)
-    both_better = ndtr(effect - (k * ratios[:, None] + MEAN_ERRORS / root)) ** 2
-    return float(weights @ both_better @ MEAN_WEIGHTS)
+    errors, mean_weights = mean_errors()
+    both_better = ndtr(effect - (k * ratios[:, None] + errors / root)) ** 2
+    return float(weights @ both_better @ mean_weights)
+
+
+@cache
+def mean_errors() -> tuple[Floats, Floats]:
+    """u, by how many of its standard errors the champion's mean is off: nodes of Gauss and Hermite's quadrature, and their weights."""
+    from scipy.special import roots_hermitenorm
+
+    nodes, weights = roots_hermitenorm(100)
+    return nodes, weights / weights.sum()
 
 
 @lru_cache(maxsize=1024)
 def deviation_ratios(freedom: int) -> tuple[Floats, Floats]:
     """Nodes of σ̂/σ and their weights, for ν degrees of freedom. Raises BadInput if ν is below 1."""
+    from scipy.special import roots_legendre
+
     factor = bound_factor(freedom)
     # r = √(χ²/ν) has the density 2(ν/2)^(ν/2)/Γ(ν/2)·r^(ν−1)·exp(−νr²/2), and is 1 give or take 1/√(2ν). As r = x²,
     # because small ones matter most: that is where thresholds are far too low.
@@ -162,7 +171,7 @@ def bound_factor(freedom: int) -> float:
     if freedom < 1:
         raise BadInput("the noise is unknown: run the champion at least twice")
     below = 0.25 if freedom < CERTAIN else 0.35
-    return math.sqrt(freedom / float(chdtri(freedom, 1 - below)))
+    return math.sqrt(freedom / chi_square_above(freedom, 1 - below))
 
 
 def deviation_bound(noise: Noise) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from scipy.special import stdtrit
+from ledger.quantiles import student_t
 
 
 class Noise(NamedTuple):
@@ -41,5 +41,5 @@ def reproduce(original: float, repeats: Sequence[float], noise: Noise | None) ->
     difference = fmean(repeats) - original
     if noise is None:
         return Reproduction(difference, None)
-    quantile = float(stdtrit(noise.freedom, 0.975))
+    quantile = student_t(noise.freedom, 0.975)
     return Reproduction(difference, quantile * noise.deviation_bpb * math.sqrt(1 + 1 / len(repeats)))

@@ -14,10 +14,9 @@ from functools import lru_cache
 from statistics import fmean
 from typing import ClassVar, Protocol
 
-from scipy.special import stdtrit
-
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
 from ledger.noise import Noise
+from ledger.quantiles import student_t
 from records import BadInput
 
 
@@ -306,7 +305,7 @@ def explain(rule: Rule, step: Step, effect: float, threshold: float, runs: int, 
 @lru_cache(maxsize=1024)
 def upper_quantile(p: float, freedom: int) -> float:
     """What Student's t with ν degrees of freedom exceeds with probability p."""
-    return -float(stdtrit(freedom, p))
+    return -student_t(freedom, p)
 
 
 def evident_effect(evidence: float, variance: float, freedom: int, tau: float) -> float:

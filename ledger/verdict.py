@@ -10,10 +10,9 @@ from enum import StrEnum
 from statistics import fmean
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
 from ledger.error_budget import ErrorBudget, deviation_bound, solve, threshold_deviations
 from ledger.noise import Noise, pool
+from ledger.quantiles import student_t
 from ledger.rules import Step, explain, make_rule
 from records import Experiment, Measurement, Policy, Verdict
 
@@ -236,7 +235,7 @@ def distance(before: Sequence[float], score: float, others: Sequence[Sequence[fl
     noise = pool([before, *others])
     if not before or noise is None:
         return None
-    quantile = -float(stdtrit(noise.freedom, DRIFT_LEVEL / 2))
+    quantile = -student_t(noise.freedom, DRIFT_LEVEL / 2)
     bound = quantile * noise.deviation_bpb * math.sqrt(1 + 1 / len(before))
     return score - fmean(before), bound
 

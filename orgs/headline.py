@@ -12,12 +12,12 @@ from statistics import fmean, variance
 from typing import Literal, NamedTuple
 
 from redis import Redis
-from scipy.special import stdtrit
 
 from ledger import Ledger, Quarantined
 from ledger.champion import Champion
 from ledger.lease import Keeper, hold, quarantine
 from ledger.noise import Noise
+from ledger.quantiles import student_t
 from ledger.verdict import comparable, scores_of
 from orgs.again import CandidateFailed, Conditions
 from records import Campaign, FailureKind, HeadlineRun, HostFault, Measurement
@@ -103,11 +103,11 @@ def half_width(a: Sequence[float], b: Sequence[float], noise: Noise | None) -> t
         parts = [(variance(scores) / len(scores), len(scores) - 1) for scores in (a, b)]
         if total := sum(part for part, _ in parts):
             freedom = total**2 / sum(part**2 / below for part, below in parts)
-            return float(stdtrit(freedom, 0.975)) * math.sqrt(total), "Welch"
+            return student_t(freedom, 0.975) * math.sqrt(total), "Welch"
     if noise is None:
         return None, ""
     error = noise.deviation_bpb * math.sqrt(1 / len(a) + 1 / len(b))
-    return float(stdtrit(noise.freedom, 0.975)) * error, "noise"
+    return student_t(noise.freedom, 0.975) * error, "noise"
 
 
 def explain_headline(headline: Headline) -> str:

@@ -11,8 +11,7 @@ from itertools import pairwise
 from statistics import fmean, variance
 from typing import NamedTuple
 
-from scipy.special import betaincinv
-
+from ledger.quantiles import beta_quantile
 from records import Experiment, Measurement, Progress, State
 
 PATIENCE = 3
@@ -134,5 +133,5 @@ def miss_rate(experiments: Sequence[Experiment]) -> Misses:
         below = any(m.val_bpb is not None and m.val_bpb < verdict.champion_bpb for m in flagged)
         finished += 1
         missed += went_on or below
-    bound = 1.0 if missed == finished else float(betaincinv(missed + 1, finished - missed, 0.95))
+    bound = 1.0 if missed == finished else beta_quantile(missed + 1, finished - missed, 0.95)
     return Misses(finished, missed, bound)
