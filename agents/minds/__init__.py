@@ -5,7 +5,6 @@ from typing import Protocol
 
 from agents.minds.command import Command
 from agents.minds.desk import Desk
-from agents.minds.sampler import Sampler
 from agents.minds.script import Script
 from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
 from agents.settings import PlannerSettings, Profile, Settings
@@ -56,4 +55,6 @@ def load_mind(settings: Settings, desk: Desk) -> Mind:
         case "script":
             return Script.load(desk.lab / (settings.script or ""))
         case "sampler":
+            from agents.minds.sampler import Sampler  # imports Optuna, for a third of a second
+
             return Sampler()

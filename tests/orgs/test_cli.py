@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_every_command_has_help_with_an_example(arguments: list[str]) -> None:
     helped = run(ROOT, *arguments, "--help")
     assert helped.returncode == 0
     assert "Example:" in helped.stdout or "Exit codes" in helped.stdout
+
+
+def test_no_command_waits_for_libraries_that_few_commands_use() -> None:
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", "import sys, orgs.cli; print(*sys.modules)"], cwd=ROOT, env=environment(), text=True
+    )
+    slow = {"anthropic", "docker", "matplotlib", "optuna", "pyarrow", "ray", "scipy", "torch"}
+    assert slow & set(loaded.split()) == set()
 
 
 def refused(lab: Path, *arguments: str) -> tuple[int, str]:
