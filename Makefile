@@ -11,7 +11,8 @@ demo: ## runs of the start + 6 sandboxed experiments on this machine, ending in 
 test: ## linter, type checker and all tests, against real components
 	@./setup.sh test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# Hundreds of processes import the project: they keep its bytecode, whatever the environment says of that.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint:
 	$(BIN)/ruff check .
