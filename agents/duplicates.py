@@ -17,6 +17,28 @@ QUOTAS_FROM = 4
 """Proposals before which no category has had too large a share."""
 
 
+def objections(
+    hypotheses: Sequence[Hypothesis],
+    experiments: Sequence[Experiment],
+    digest: Digest,
+    settings: PlannerSettings,
+    profile: Profile,
+) -> list[str | None]:
+    """For each idea of one answer why it cannot be proposed now, as `objection`, or since the answer has it twice."""
+    return [
+        objection(hypothesis, experiments, digest, settings, profile) or twin(hypothesis, hypotheses[:i])
+        for i, hypothesis in enumerate(hypotheses)
+    ]
+
+
+def twin(hypothesis: Hypothesis, others: Sequence[Hypothesis]) -> str | None:
+    """Which of these says the same."""
+    for other in others:
+        if alike(hypothesis, other) or (hypothesis.knobs and hypothesis.knobs == other.knobs):
+            return f"it says the same as {one_line(other.title, 120)}, of this very answer: propose it once"
+    return None
+
+
 def objection(
     hypothesis: Hypothesis,
     experiments: Sequence[Experiment],
@@ -73,17 +95,20 @@ def same_program(
 
 def same_words(hypothesis: Hypothesis, ideas: Sequence[Experiment]) -> str | None:
     """Which idea reads the same, unless its author says what is different now."""
-    text = wording(hypothesis)
     for e in ideas:
-        if e.hypothesis.knobs != hypothesis.knobs and (e.hypothesis.knobs or hypothesis.knobs):
-            continue  # other values of the same constants read alike, and are not
-        matcher = SequenceMatcher(None, text, wording(e.hypothesis), autojunk=False)
-        alike = matcher.real_quick_ratio() >= ALIKE and matcher.quick_ratio() >= ALIKE and matcher.ratio() >= ALIKE
-        if alike and not (e.state.final and f"#{e.id}" in hypothesis.not_duplicate):
+        if alike(hypothesis, e.hypothesis) and not (e.state.final and f"#{e.id}" in hypothesis.not_duplicate):
             return (
                 f"it reads like {told(e)}; propose something else, or say in not_duplicate how it differs from #{e.id}"
             )
     return None
+
+
+def alike(one: Hypothesis, other: Hypothesis) -> bool:
+    """Whether they read the same. Other values of the same constants read alike, and are not."""
+    if one.knobs != other.knobs and (one.knobs or other.knobs):
+        return False
+    matcher = SequenceMatcher(None, wording(one), wording(other), autojunk=False)
+    return matcher.real_quick_ratio() >= ALIKE and matcher.quick_ratio() >= ALIKE and matcher.ratio() >= ALIKE
 
 
 def wording(hypothesis: Hypothesis) -> str:

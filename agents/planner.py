@@ -6,7 +6,7 @@ from pathlib import Path
 import failpoint
 from agents.bandit import order_of_arms
 from agents.digest import Digest, gather
-from agents.duplicates import objection
+from agents.duplicates import objections
 from agents.minds import load_mind
 from agents.minds.desk import Desk
 from agents.minds.pause import Unavailable
@@ -126,5 +126,5 @@ def plan_task(
         settings=settings,
         profile=profile,
         seed=seed,
-        objection=lambda hypothesis: objection(hypothesis, experiments, digest, settings, profile),
+        objections=lambda hypotheses: objections(hypotheses, experiments, digest, settings, profile),
     )

@@ -189,9 +189,9 @@ def propose_tool(task: PlanTask) -> Tool[list[Hypothesis]]:
         if len(found.hypotheses) > task.settings.proposals:
             raise Unusable(f"at most {task.settings.proposals} hypotheses at a time")
         ideas = [Hypothesis.model_validate(idea.model_dump()) for idea in found.hypotheses]
-        objections = [(idea, objection) for idea in ideas if (objection := task.objection(idea)) is not None]
-        if objections:
-            raise Unusable("\n".join(f"{one_line(idea.title, 120)}: {objection}" for idea, objection in objections))
+        objected = zip(ideas, task.objections(ideas), strict=True)
+        if wrong := [f"{one_line(idea.title, 120)}: {said}" for idea, said in objected if said is not None]:
+            raise Unusable("\n".join(wrong))
         return Done(ideas)
 
     text = "Propose hypotheses. This ends your task unless one of them was tried before."

@@ -70,7 +70,7 @@ class Command:
         except Failed as error:
             raise Unavailable(f"its command gave no answer: {error}", RETRY_S) from None
         hypotheses = [Hypothesis.model_validate(idea.model_dump()) for idea in ideas]
-        fresh = [hypothesis for hypothesis in hypotheses if task.objection(hypothesis) is None]
+        fresh = [h for h, said in zip(hypotheses, task.objections(hypotheses), strict=True) if said is None]
         if not fresh:
             raise Unavailable("its command had no idea that was not tried before", RETRY_S)
         return fresh

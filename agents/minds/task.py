@@ -1,6 +1,6 @@
 """What a mind is asked: the rendered prompt for those who read, and the same facts in structured form for those who compute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agents.digest import Digest
@@ -20,8 +20,8 @@ class PlanTask(NamedTuple):
     profile: Profile
     seed: int
     """The campaign's seed; a mind that draws random numbers derives them from it."""
-    objection: Callable[[Hypothesis], str | None]
-    """Why a hypothesis cannot be proposed (it was tried, or its category has had its share), if so."""
+    objections: Callable[[Sequence[Hypothesis]], list[str | None]]
+    """For each of some hypotheses why it cannot be proposed (it was tried, or its category has had its share), if so."""
 
 
 class CodeTask(NamedTuple):

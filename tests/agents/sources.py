@@ -126,7 +126,9 @@ def plan_task(
     champion = Incumbent(commit="a" * 40, val_bpb=bpb, source=source)
     digest = summarise(CAMPAIGN, champion, experiments, "Lower val_bpb.", "")
     role = settings or PlannerSettings(mind="sampler")
-    return PlanTask(NOTHING_SAID, digest, list(experiments), role, PROFILE, seed, lambda hypothesis: None)
+    return PlanTask(
+        NOTHING_SAID, digest, list(experiments), role, PROFILE, seed, lambda hypotheses: [None] * len(hypotheses)
+    )
 
 
 def proposal(task: PlanTask) -> Hypothesis:

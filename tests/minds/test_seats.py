@@ -87,6 +87,22 @@ def test_what_was_tried_is_given_back_with_its_result_and_something_else_is_prop
     assert [e.hypothesis.title for e in settled(office)] == ["louder", "no softcap"]
 
 
+def test_an_answer_with_the_same_idea_twice_is_given_back(office: Office) -> None:
+    softcap = {"title": "no softcap", "change": "Take the softcap out of the logits.", "category": "architecture"}
+    louder = {"title": "louder", "change": "Set MATRIX_LR to 0.05.", "knobs": {"MATRIX_LR": 0.05}}
+    again = {**louder, "title": "a larger step", "change": "Make the matrices learn faster."}
+    office.api.policy = play(
+        use("propose", hypotheses=[softcap, {**softcap, "title": "No softcap"}]),
+        use("propose", hypotheses=[louder, again]),
+        use("propose", hypotheses=[softcap, louder]),
+    )
+    assert office.planner(proposals=2).step()
+    complaints = [call.body["messages"][-1]["content"][0]["content"][0]["text"] for call in office.api.messages()[1:]]
+    assert "No softcap: it says the same as no softcap, of this very answer" in complaints[0]
+    assert "a larger step: it says the same as louder, of this very answer" in complaints[1]
+    assert [e.hypothesis.title for e in settled(office)] == ["no softcap", "louder"]
+
+
 def test_a_planner_that_only_repeats_itself_pauses(office: Office) -> None:
     office.lab.ledger.propose(IDEA, author="planner/test", roles={})
     office.api.policy = lambda body: use("propose", hypotheses=[{"title": "GELU", "change": "GELU in the MLP."}])
