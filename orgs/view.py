@@ -58,6 +58,10 @@ class Snapshot:
         return [e for e in self.experiments if e.state in WAITING]
 
 
+VOID = frozenset({f"{State.RUNNING}→{State.QUEUED}", f"{State.RUNNING}→{State.CONFIRMING}"})
+"""Events of runs that count for nothing: the host failed, or the runner is gone."""
+
+
 class View(Protocol):
     """Shows a running campaign."""
 
@@ -79,11 +83,13 @@ class Lines:
 
     def event(self, event: Event, ledger: Ledger) -> None:
         state = event.kind.rpartition("→")[2]
-        if event.experiment is None or state not in self.SHOWN:
+        void = event.kind in VOID
+        if event.experiment is None or not (void or state in self.SHOWN):
             return
         experiment = ledger.experiment(event.experiment)
         ended = "" if state == State.RUNNING else result(experiment)
-        self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {state}{ended}")
+        told = f"void, and run again: {plain(event.detail)}" if void else f"{state}{ended}"
+        self.say(f"{event.at[11:19]} #{experiment.id} {plain(experiment.hypothesis.title)}: {told}")
 
     def update(self, ledger: Ledger, goal: int | None, notice: str | None) -> None:
         """Nothing to redraw."""

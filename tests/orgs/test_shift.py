@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -240,12 +241,15 @@ def test_a_start_that_the_host_fails_ends_the_shift_and_the_next_one_goes_on_wit
     with hold(client, "launcher/tiny-1") as lock:
 
         def shift() -> Shift:
-            return Shift(ledger, org, Pipeline(print), Lines(Console(quiet=True)), lock)
+            return Shift(ledger, org, Pipeline(print), Lines(Console(file=told)), lock)
 
+        told = StringIO()
         first = shift()
         for number in range(3):
             first.refuse_to_waste_the_night()
             assert failed_run(helper, source, head, FailureKind.DISTURBED, number) == start
+            first.show(None)
+        assert told.getvalue().count(f"#{start} baseline: void, and run again: disturbed: it went wrong\n") == 2
         with pytest.raises(HostFault, match=rf"the host failed #{start} too often: disturbed: it went wrong; `resume`"):
             first.refuse_to_waste_the_night()
         ledger.recover()
