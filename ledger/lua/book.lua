@@ -8,7 +8,7 @@ if call('HDEL', prefix .. 'holds', id) == 0 then
   return redis.error_reply('RECORDED call ' .. id .. ' is booked already')
 end
 local function settle(name)
-  call('HINCRBY', money, 'held:' .. name, -tonumber(held))
+  call('HINCRBY', money, 'held:' .. name, 0 - tonumber(held)) -- not "-0", which is no integer to Redis
   call('HINCRBY', money, name, paid)
 end
 settle('campaign')

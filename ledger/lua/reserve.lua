@@ -1,11 +1,13 @@
 -- Money for a call to a language model is set aside before the call, as much as it can cost at most.
 -- inputs:  prefix, call, microdollars, experiment ('' for none), limit of the campaign, limit of the experiment, hold (JSON)
--- checks:  with it, neither limit is exceeded: what was paid and what is set aside count alike
+-- checks:  with it, neither limit is exceeded: what was paid and what is set aside count alike; what costs nothing exceeds none
 -- writes:  the hold, and the sums
 local prefix, id, price, experiment, of_campaign, of_experiment, hold = unpack(ARGV)
 local money = prefix .. 'money'
 local function sum(name) return tonumber(call('HGET', money, name) or 0) end
-local function over(name, limit) return sum(name) + sum('held:' .. name) + tonumber(price) > tonumber(limit) end
+local function over(name, limit)
+  return tonumber(price) > 0 and sum(name) + sum('held:' .. name) + tonumber(price) > tonumber(limit)
+end
 if call('HEXISTS', prefix .. 'holds', id) == 1 then
   return redis.error_reply('RECORDED money for call ' .. id .. ' is set aside already')
 end

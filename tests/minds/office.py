@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ PROFILE = PROFILES["cpu"]
 MODEL = "claude-opus-5-5"
 DOLLAR = 1_000_000
 PLENTY = Limits(20 * DOLLAR, 5 * DOLLAR)
+FREE = "as_of = 2026-01-01\n[models.local-7b]\n" + "".join(
+    f"{kind} = 0\n" for kind in ("input", "cache_read", "cache_write", "cache_write_1h", "output")
+)
+"""A table with the price of a server of one's own."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Office:
     call_microdollars: int = 2 * DOLLAR
     roles: str = "roles"
     """Folder of the role files."""
+    prices: Prices = field(default_factory=Prices.load)
 
     def having(self, **changes: Any) -> "Office":
         return replace(self, **changes)
@@ -48,7 +53,7 @@ class Office:
         purse = Purse(self.lab.ledger, self.limits, seat or f"{role}-0")
         folder = self.lab.root / ".autoresearch" / "transcripts"
         keys = {"ANTHROPIC_API_KEY": KEY}
-        return Desk(role, self.lab.root, purse, Prices.load(), self.call_microdollars, folder, keys)
+        return Desk(role, self.lab.root, purse, self.prices, self.call_microdollars, folder, keys)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Of a role: it does not wait for long."""

@@ -19,7 +19,7 @@ from ledger.server import RedisServer
 from records import BadInput, Usage
 from tests.agents.lab import Lab
 from tests.minds.faults import FAULTS, OVERLOADED, RATE_LIMITED, SPEND_LIMIT, Fault, Line, Stall, script
-from tests.minds.office import DOLLAR, MODEL, Office
+from tests.minds.office import DOLLAR, FREE, MODEL, Office
 from tests.minds.server import KEY, MessagesServer
 
 PRICE = Prices.load().price(MODEL)
@@ -55,9 +55,7 @@ def test_a_model_without_a_price_is_refused_unless_the_lab_has_one(tmp_path: Pat
     with pytest.raises(BadInput, match=r"nobody knows what local-7b costs.*claude-opus-5-5"):
         Prices.load().price("local-7b")
     path = tmp_path / "prices.toml"
-    path.write_text(
-        "as_of = 2026-01-01\n[models.local-7b]\ninput = 0\ncache_read = 0\ncache_write = 0\ncache_write_1h = 0\noutput = 0\n"
-    )
+    path.write_text(FREE)
     assert Prices.load(path).price("local-7b").of(Usage(input=10**6)) == 0
     assert Prices.load(path).price(MODEL) == PRICE
 
@@ -224,6 +222,24 @@ def test_a_call_for_which_there_is_no_money_is_not_made(office: Office, limits: 
     assert office.api.calls == [] and spending(office.lab.ledger) == (0, 0, of == "campaign")
     office.having(limits=Limits(9 * DOLLAR, 9 * DOLLAR)).ask(experiment=3)
     assert len(office.calls) == 1, "the positive control"
+
+
+def test_a_model_of_ones_own_costs_nothing_and_needs_no_money(office: Office, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(FREE)
+    free = office.having(prices=Prices.load(tmp_path / "prices.toml"), limits=Limits(0, 0), call_microdollars=0)
+    free.ask(model="local-7b", experiment=3)
+    (call,) = office.calls
+    assert (call.status, call.microdollars, call.sha256 != "") == ("ok", 0, True) and call.usage.output > 0
+    assert holds(office.lab.ledger) == [] and spending(office.lab.ledger) == (0, 0, False)
+
+
+def test_what_costs_nothing_is_not_refused_where_a_limit_is_exceeded_already(lab: Lab) -> None:
+    """By a share of the planner's conversation, say, or since somebody has lowered it."""
+    Purse(lab.ledger, Limits(DOLLAR, DOLLAR), "coder-0").reserve("c1", "t1", "coder", MODEL, 5, 300_000)
+    poor = Purse(lab.ledger, Limits(1, 1), "coder-1")
+    poor.reserve("c2", "t2", "coder", "local-7b", 5, 0)
+    with pytest.raises(Broke):
+        poor.reserve("c3", "t3", "coder", MODEL, 5, 1)
 
 
 def test_sixteen_minds_at_once_never_spend_more_than_the_limit(
