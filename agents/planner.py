@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import failpoint
 from agents.bandit import order_of_arms
@@ -20,6 +21,15 @@ from records import Experiment, Hypothesis, State
 
 OPEN = (State.PROPOSED, State.CLAIMED, State.CODED, State.QUEUED)
 """Ideas that wait for a result and are not on a device yet."""
+
+
+class Answer(NamedTuple):
+    """What a planner's mind said."""
+
+    mind: str
+    desk: Desk
+    """At which it was asked."""
+    hypotheses: Sequence[Hypothesis]
 
 
 def check_planner(role: RoleFile, desk: Desk, source: str, profile: Mapping[str, int | float | str]) -> None:
@@ -73,38 +83,40 @@ class Planner:
         if sum(counts.get(state, 0) for state in OPEN) >= self.max_open:
             return False
         role = self.role.load()
-        task, desk = self.task(role), self.desk.at()
-        mind, hypotheses = self.ask(task, desk)
+        answer = self.ask(self.task(role))
         failpoint.reach("planner.answered")
-        proposed, cost = 0, desk.cost()
-        for hypothesis in hypotheses:
+        proposed, calls = 0, answer.desk.calls()
+        cost = sum(call.microdollars for call in calls)
+        for hypothesis in answer.hypotheses:
             number = self.ledger.propose(
                 hypothesis,
-                author=f"planner/{mind}",
+                author=f"planner/{answer.mind}",
                 lane=hypothesis.lane,
                 roles={"planner": role.sha256},
-                max_open=self.max_open + len(hypotheses) - 1,  # what one answer holds was asked for when there was room
-                talk=desk.talk if cost else "",
-                microdollars=cost // len(hypotheses),
+                # What one answer holds was asked for when there was room.
+                max_open=self.max_open + len(answer.hypotheses) - 1,
+                talk=answer.desk.talk if calls else "",
+                microdollars=cost // len(answer.hypotheses),
             )
             proposed += number is not None
             failpoint.reach("planner.proposed")
         return proposed > 0
 
-    def ask(self, task: PlanTask, desk: Desk) -> tuple[str, Sequence[Hypothesis]]:
-        """The mind that had ideas, and these. Raises Broke or Unavailable if none had, and one might have for money or later."""
+    def ask(self, task: PlanTask) -> Answer:
+        """What the first mind says that has ideas; each is asked in a conversation of its own, whose price is borne by no other's ideas.
+        Raises Broke or Unavailable if none had, and one might have for money or later."""
         failed: Broke | Unavailable | None = None
-        minds = order_of_arms(task, desk.spent)
+        minds = order_of_arms(task, self.desk.spent)
         for mind in minds:
-            settings = task.settings.model_copy(update={"mind": mind})
+            settings, desk = task.settings.model_copy(update={"mind": mind}), self.desk.at()
             try:
                 if hypotheses := load_mind(settings, desk).propose(task):
-                    return mind, hypotheses
+                    return Answer(mind, desk, hypotheses)
             except (Broke, Unavailable) as error:
                 failed = error
         if failed is not None:
             raise failed
-        return minds[0], []
+        return Answer(minds[0], self.desk.at(), [])
 
     def task(self, role: Role) -> PlanTask:
         """What the mind is asked, as the ledger stands now."""

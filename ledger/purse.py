@@ -102,9 +102,9 @@ class Purse:
         found = (Call.model_validate_json(value) for value in reversed(newest))
         return next((call for call in found if call.model == model), None)
 
-    def spent_on(self, talk: str) -> int:
-        """What a conversation has cost so far, in millionths of a dollar."""
-        return sum(call.microdollars for call in calls(self.ledger) if call.talk == talk)
+    def calls_in(self, talk: str) -> list[Call]:
+        """What was booked of a conversation so far."""
+        return [call for call in calls(self.ledger) if call.talk == talk]
 
     def settle(self) -> list[Call]:
         """Book the calls that a dead predecessor in this seat was waiting for, as dear as they can have been."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from agents.prices import Prices
 from ledger.purse import Purse, calls, cost_of
-from records import BadInput, Errand, Experiment, Returned
+from records import BadInput, Call, Errand, Experiment, Returned
 
 
 class NoKey(BadInput):
@@ -44,9 +44,9 @@ class Desk:
         """For one task."""
         return replace(self, experiment=experiment, talk=new_id())
 
-    def cost(self) -> int:
-        """What the task has cost so far, in millionths of a dollar."""
-        return 0 if self.purse is None else self.purse.spent_on(self.talk)
+    def calls(self) -> list[Call]:
+        """What was booked of the task so far."""
+        return [] if self.purse is None else self.purse.calls_in(self.talk)
 
     def spent(self, experiments: Sequence[Experiment]) -> dict[int, float]:
         """Dollars for tokens, by experiment."""

@@ -1,6 +1,7 @@
 """Planner, coder and reviewer as language models, from the ledger to the API and back: what they may do, and what becomes of what they cannot."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,13 @@ from agents.prices import Prices
 from agents.settings import PlannerSettings
 from ledger.lease import Lease, acquire
 from ledger.purse import Broke, Limits, cost_of, spending, total
+from orgs.conversations import exchanges_of
 from records import Experiment, Failure, FailureKind, Hypothesis, Preflighted, State
 from tests.agents.lab import Lab
 from tests.agents.sources import measurement
 from tests.minds.blocks import Block, Body
 from tests.minds.faults import FAULTS, Fault, Line, Slip, at_rate, script
-from tests.minds.office import DOLLAR, PROFILE, Office
+from tests.minds.office import DOLLAR, FREE, PROFILE, Office
 from tests.minds.policy import POLICIES, competent
 
 IDEA = Hypothesis(title="GELU", change="GELU in the MLP.", rationale="It is smooth.", category="architecture")
@@ -63,6 +65,18 @@ def test_a_planner_proposes_with_forecasts_and_each_idea_bears_its_share_of_the_
     assert cost[first.id] == cost[second.id] == pytest.approx(office.paid / 2 / DOLLAR)
     counted = office.lab.ledger.reader.hget(office.lab.ledger.prefix + "money", f"experiment:{first.id}")
     assert int(counted) == office.paid // 2
+
+
+def test_ideas_of_a_model_that_costs_nothing_are_told_with_their_conversation(office: Office, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(FREE)
+    free = office.having(prices=Prices.load(tmp_path / "prices.toml"))
+    assert free.planner(model="local-7b", proposals=2).step()
+    (call,), ideas = office.calls, settled(office)
+    assert call.microdollars == 0 and [e.talk for e in ideas] == [call.talk] * 2
+    folder = office.lab.root / ".autoresearch" / "transcripts"
+    for idea in ideas:
+        (exchange,) = exchanges_of(idea, office.calls, folder)
+        assert exchange.said is not None and idea.hypothesis.title in str(exchange.said["reply"])
 
 
 def test_a_planner_is_not_asked_while_enough_ideas_wait(office: Office) -> None:
@@ -167,6 +181,17 @@ def test_a_hybrid_planner_has_both_arms_in_one_queue_and_goes_on_without_money(o
     broke = office.having(limits=Limits(1, 1))
     assert broke.planner(**hybrid).step() and broke.planner(**hybrid).step()
     assert [e.author for e in settled(office)[4:]] == ["planner/sampler"] * 2
+
+
+def test_what_a_model_without_an_idea_has_cost_is_not_the_samplers(office: Office) -> None:
+    office.api.policy = lambda body: [{"type": "text", "text": "I have no idea."}]
+    while not office.calls:
+        assert office.planner(mind="hybrid", reasks=0).step()
+        (sampled,) = [e for e in settled(office) if e.state == State.PROPOSED]
+        assert (sampled.author, sampled.talk) == ("planner/sampler", "")
+        assert office.lab.ledger.claim("t") is not None
+        office.lab.ledger.refuse(sampled.id, "no", {})
+    assert office.paid > 0 and sum(cost_of(settled(office), office.calls).values()) == 0
 
 
 def test_the_sampler_goes_on_while_the_api_is_gone(office: Office) -> None:
