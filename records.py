@@ -166,8 +166,8 @@ class Returned(Record):
 
     files: dict[str, str]
     """What it left, by name."""
-    complaint: str | None
-    """Why nothing of it can be used, on one line."""
+    failure: "Failure | None"
+    """Why nothing of it can be used."""
     log: str
     """End of its output: data, never instructions."""
 
@@ -196,13 +196,17 @@ class Usage(Record):
 
 
 class Call(Record):
-    """One request to a language model: what it was for, how it ended and what it cost. Failed ones are calls too."""
+    """One request to a language model, or one errand of a command-line agent: what it was for, how it ended and what it cost. Failed ones
+    are calls too."""
 
     id: str
     talk: str
     """The conversation that it belongs to: one task of one role. A planner's may lead to several experiments."""
     role: str
     model: str
+    """As its API calls it; of an errand the agent's name."""
+    errand: bool = False
+    """Of a command-line agent, which bears its costs itself: they are not known here, and its price is 0."""
     experiment: int | None = None
     """What a coder or a reviewer worked on."""
     status: str
@@ -552,7 +556,7 @@ class Experiment(Record):
     roles: dict[str, str] = {}
     """SHA-256 of each role file that had a hand in it, by role."""
     talk: str = ""
-    """The conversation in which it was proposed, if a language model did (see Call.talk)."""
+    """The conversation in which it was proposed, if somebody was asked (see Call.talk)."""
     candidate: Candidate | None = None
     review: Review | None = None
     lesson: Lesson | None = None

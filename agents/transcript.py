@@ -1,4 +1,4 @@
-"""Transcripts: what a language model was asked and what it answered, call by call, compressed, without anybody's key.
+"""Transcripts: what a language model or an agent was asked and what it answered, call by call, compressed, without anybody's key.
 
 A file for each call, under `.autoresearch/transcripts/<campaign>/`. The ledger has the call itself, with the SHA-256 of this file.
 """
@@ -25,13 +25,14 @@ def write(folder: Path, call: str, exchange: dict[str, Any], secrets: Collection
     Args:
         folder: of the campaign.
         call: its id.
-        exchange: `request` and `reply` or `error`, as JSON.
+        exchange: as JSON: `request`, in the words of the Messages API, and `reply`, `error` or both; none if nobody knows.
         secrets: keys that must not be in it, whatever they look like.
 
     Returns:
         SHA-256 of the file; empty if the disk would not take it, which is no reason to stop a campaign.
     """
-    text = redact(json.dumps(exchange, ensure_ascii=False, separators=(",", ":")), secrets)
+    as_json = [json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets]
+    text = redact(json.dumps(exchange, ensure_ascii=False, separators=(",", ":")), as_json)
     data = gzip.compress(text.encode(errors="replace"), mtime=0)
     path, part = place(folder, call), folder / f"{call}.part"
     try:

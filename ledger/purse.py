@@ -1,7 +1,8 @@
 """What a campaign's language models may cost: money is set aside before a call, and what the call cost is booked after it.
 
 As much is set aside as the call can cost at most. So the sum never exceeds a limit, however many seats call at the same time;
-and whoever dies in between leaves a hold, which counts as spent until `settle` books it as such.
+and whoever dies in between leaves a hold, which counts as spent until `settle` books it as such. What costs nothing here, an errand
+or a model of your own, is booked in the same way, so that its transcript is found.
 """
 
 import json
@@ -38,6 +39,7 @@ class Hold(NamedTuple):
     experiment: int | None
     microdollars: int
     at: str
+    errand: bool = False
 
     def ended(
         self, status: str, microdollars: int, usage: Usage = NOTHING, seconds: float = 0.0, sha256: str = ""
@@ -48,6 +50,7 @@ class Hold(NamedTuple):
             talk=self.talk,
             role=self.role,
             model=self.model,
+            errand=self.errand,
             experiment=self.experiment,
             status=status,
             usage=usage,
@@ -82,10 +85,20 @@ class Purse:
         self.limits = limits
         self.seat = seat
 
-    def reserve(self, call: str, talk: str, role: str, model: str, experiment: int | None, microdollars: int) -> Hold:
-        """Set money aside. Raises Broke where a limit would not hold; nothing is set aside then."""
+    def reserve(
+        self,
+        call: str,
+        talk: str,
+        role: str,
+        model: str,
+        experiment: int | None,
+        microdollars: int,
+        *,
+        errand: bool = False,
+    ) -> Hold:
+        """Set money aside. Raises Broke where a limit would not hold; nothing is set aside then. What costs nothing is never refused."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        hold = Hold(call, talk, self.seat, role, model, experiment, microdollars, at)
+        hold = Hold(call, talk, self.seat, role, model, experiment, microdollars, at, errand)
         limits = (self.limits.campaign, self.limits.experiment)
         self.ledger.run("reserve", call, microdollars, text(experiment), *limits, json.dumps(hold))
         return hold
@@ -171,6 +184,8 @@ class Total(NamedTuple):
 
     calls: int
     failed: int
+    errands: int
+    """Of these, of command-line agents: what they cost is not in here."""
     usage: Usage
     dollars: float
 
@@ -183,4 +198,5 @@ class Total(NamedTuple):
 def total(booked: Sequence[Call]) -> Total:
     usage = sum((call.usage for call in booked), Usage())
     failed = sum(call.status != "ok" for call in booked)
-    return Total(len(booked), failed, usage, sum(call.microdollars for call in booked) / MILLION)
+    errands = sum(call.errand for call in booked)
+    return Total(len(booked), failed, errands, usage, sum(call.microdollars for call in booked) / MILLION)

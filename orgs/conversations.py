@@ -1,4 +1,4 @@
-"""What was said to language models about an experiment, and what they said, as text for a terminal.
+"""What language models and agents were told about an experiment, and what they said, as text for a terminal.
 
 The ledger has the calls, `.autoresearch/transcripts/` has the words (agents/transcript.py). All of it is a model's or a candidate's:
 it is stripped of what a terminal would obey.
@@ -24,7 +24,7 @@ class Exchange(NamedTuple):
 
     call: Call
     said: dict[str, Any] | None
-    """`request`, and `reply` or `error`; None where it cannot be read."""
+    """`request`, and `reply`, `error` or both; None where it cannot be read."""
     problem: str
     """Why it cannot be read."""
 
@@ -86,17 +86,18 @@ def lines_of(exchanges: Iterable[Exchange], limit: int | None = TEXT_LIMIT_CHARA
             if "reply" in one.said:
                 answered.add(shown)
                 yield from blocks("assistant", one.said["reply"]["content"], limit)
-            else:
+            if "error" in one.said:
                 yield f"! {one_line(one.said['error'], 400)}"
 
 
 def heading(call: Call, number: int) -> str:
-    """Who was asked, when, and what it cost."""
+    """Who was asked, when, what it cost and how it ended."""
     usage = call.usage
     about = "" if call.experiment is None else f" #{call.experiment}"
     tokens = f"{usage.prompt:,} tokens of prompt ({usage.cache_read:,} from the cache), {usage.output:,} of answer"
+    cost = "at its own expense" if call.errand else f"{tokens} · {call.microdollars / MILLION:.4f} dollars"
     ended = "" if call.status == "ok" else f" · {call.status}"
-    line = f"{call.role}{about} · call {number} · {call.model} · {call.at[:19]} · {call.seconds:.1f} s · {tokens} · {call.microdollars / MILLION:.4f} dollars{ended}"
+    line = f"{call.role}{about} · call {number} · {call.model} · {call.at[:19]} · {call.seconds:.1f} s · {cost}{ended}"
     return f"──── {one_line(line, 400)} ────"
 
 

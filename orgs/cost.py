@@ -83,7 +83,12 @@ class Cost:
 
 
 def plain_total(found: Total) -> dict[str, Any]:
-    counts = {"calls": found.calls, "failed": found.failed, "tokens": found.usage.model_dump()}
+    counts = {
+        "calls": found.calls,
+        "failed": found.failed,
+        "errands": found.errands,
+        "tokens": found.usage.model_dump(),
+    }
     return {"usd": found.dollars, **counts, "cache_share": found.cache_share}
 
 

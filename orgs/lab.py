@@ -28,7 +28,7 @@ class Lab:
         return self.root / ".autoresearch"
 
     def transcripts(self, campaign: str) -> Path:
-        """Folder of what language models were asked and answered."""
+        """Folder of what language models and agents were asked and answered."""
         return self.state / "transcripts" / campaign
 
     @property

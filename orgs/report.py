@@ -198,12 +198,14 @@ def explain_spending(spending: Spending) -> Text:
 
 
 def explain_money(money: MoneySpent) -> Text:
-    """What language models have cost."""
+    """What language models have cost, and how often agents were sent."""
     held = f", {money.held_usd:.2f} set aside" if money.held_usd else ""
     failed = f", {money.failed} of them failed" if money.failed else ""
-    return Text(
-        f"{money.usd:.2f} dollars{held}; {several(money.calls, 'call')}{failed}, {100 * money.cache_share:.0f} % of their prompts out of the cache"
+    own = f", {several(money.errands, 'errand')} of agents at their own expense" if money.errands else ""
+    cached = (
+        f", {100 * money.cache_share:.0f} % of their prompts out of the cache" if money.errands < money.calls else ""
     )
+    return Text(f"{money.usd:.2f} dollars{held}; {several(money.calls, 'call')}{failed}{own}{cached}")
 
 
 def explain_noise(status: Status) -> Text:

@@ -110,7 +110,7 @@ def explain_assumptions() -> str:
 def tabulate_cost(cost: Cost) -> Table:
     """A row for each role and model."""
     names = ("dollars", "calls", "failed", "prompt", "from cache", "to cache", "output")
-    table = table_of(f"campaign {cost.campaign}: language models", ("role", "model"), names)
+    table = table_of(f"campaign {cost.campaign}: language models and agents", ("role", "model"), names)
     rows = [(one.role, one.model, one.total) for one in cost.by_role]
     for role, model, found in [*rows, ("all", "", cost.total)]:
         usage = found.usage
@@ -141,6 +141,8 @@ def explain_cost(cost: Cost, cap: Cap | None) -> Iterator[str]:
     limit = "" if cap is None else f" of {cap.usd:g} (money.campaign_usd of {cap.file}, as it is now)"
     held = f", {cost.held_usd:.4f} set aside for calls under way" if cost.held_usd else ""
     yield f"spent: {cost.total.dollars:.4f} dollars{limit}{held}"
+    if errands := cost.total.errands:
+        yield f"not in here: {several(errands, 'errand')} of agents on the command line, which bear their costs themselves"
     if cost.failures:
         yield "failed calls: " + ", ".join(f"{count} {kind}" for kind, count in cost.failures.items())
     each = [

@@ -83,6 +83,8 @@ class MoneySpent:
     """Set aside for calls under way."""
     calls: int
     failed: int
+    errands: int
+    """Of the calls, of command-line agents, which bear their costs themselves."""
     cache_share: float
     """Of all prompt tokens."""
 
@@ -194,7 +196,7 @@ class Status:
     """How many experiments, repeats included, stand in each state."""
     spending: Spending
     money: MoneySpent | None
-    """None where no language model was asked."""
+    """None where no language model and no agent was asked."""
     noise: NoiseFound | None
     checks: Checks
     headline: Headline | None
@@ -298,7 +300,7 @@ def spend_money(found: Total, held: int) -> MoneySpent | None:
     """
     if not found.calls and not held:
         return None
-    return MoneySpent(found.dollars, held / MILLION, found.calls, found.failed, found.cache_share)
+    return MoneySpent(found.dollars, held / MILLION, found.calls, found.failed, found.errands, found.cache_share)
 
 
 def explain_noise(

@@ -93,9 +93,9 @@ def run(errand: Errand, engine: Engine, limits: Limits, state_dir: Path, cancel:
             log = clean(ending.log, LOG_CHARS)
             try:
                 check(ending, in_time, errand.timeout_s)
-                return Returned(files=dict(collect(outbox, folder, errand)), complaint=None, log=log)
+                return Returned(files=dict(collect(outbox, folder, errand)), failure=None, log=log)
             except Faulted as fault:
-                return Returned(files={}, complaint=fault.failure.message, log=log)
+                return Returned(files={}, failure=fault.failure, log=log)
 
 
 def equip(folder: Path, errand: Errand, doors: list[Door]) -> Iterator[Mount]:

@@ -5,24 +5,26 @@ better trusted than a model's. The protocol is in docs/bring-your-own-agent.md.
 """
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agents import transcript
 from agents.contract import review
 from agents.fence import one_line
-from agents.minds.desk import Desk
+from agents.minds.desk import Desk, new_id
 from agents.minds.pause import Unavailable
 from agents.minds.task import CodeTask, LessonTask, PlanTask, ReviewTask
 from agents.patch import apply_patch
 from agents.prompt import Prompt
 from agents.settings import PlannerSettings, Profile, Settings
 from agents.syntax import BadCandidate
-from records import BadInput, Errand, Hypothesis, Idea, Lesson, Returned, Review
+from ledger.purse import Hold
+from records import BadInput, Errand, Hypothesis, Idea, Lesson, Refusal, Returned, Review
 
 T = TypeVar("T")
 
@@ -36,6 +38,15 @@ IDEAS = TypeAdapter(list[Idea])
 
 class Failed(Exception):
     """The agent gave no answer that can be used; why, on one line."""
+
+
+class Ended(NamedTuple):
+    """What became of an errand."""
+
+    status: str
+    """`ok`, `no_answer`, `secret`, or what became of the container: `timeout`, `crash`, `oom`, `invalid`."""
+    complaint: str | None
+    """Why nothing of it can be used, unless it is `ok`."""
 
 
 @dataclass(frozen=True)
@@ -141,30 +152,44 @@ class Command:
             hosts=settings.network,
             variables=self.variables(settings),
         )
-        returned = self.desk.send(errand)
-        secrets = [value for value in errand.variables.values() if len(value) >= SECRET_CHARACTERS]
-        complaint = returned.complaint
-        if complaint is None and any(secret in text for secret in secrets for text in returned.files.values()):
-            complaint = "its answer holds a value of its environment"
-        if complaint is None and not returned.files:
-            complaint = f"it left no {' and no '.join(answers)} in /answer"
-        self.keep(errand, returned, complaint, secrets)
+        secrets = secrets_in(errand.variables)
+        hold, began = self.reserve(settings), time.monotonic()
+        exchange: dict[str, Any] = {"request": request_of(settings, prompt, files)}
+        status = "cancelled"  # what is booked if this process is told to stop meanwhile
+        try:
+            returned = self.desk.send(errand)
+            status, complaint = ended(returned, errand)
+            exchange["reply"] = reply_of(returned)
+            if complaint is not None:
+                exchange["error"] = complaint
+        except Refusal as refused:
+            status, exchange["error"] = "not_sent", str(refused)
+            raise
+        finally:
+            self.book(hold, status, exchange, time.monotonic() - began, secrets)
         if complaint is not None:
-            said = one_line(returned.log[-LAST_WORDS:], LAST_WORDS) or "nothing"
-            raise Failed(transcript.redact(f"{one_line(complaint, 400)} (its last words: {said})", secrets))
+            said = one_line(transcript.redact(returned.log, secrets)[-LAST_WORDS:], LAST_WORDS) or "nothing"
+            raise Failed(f"{one_line(transcript.redact(complaint, secrets), 400)} (its last words: {said})")
         return returned.files
 
-    def keep(self, errand: Errand, returned: Returned, complaint: str | None, secrets: list[str]) -> None:
-        """Write down what it was asked and what it said."""
-        if self.desk.transcripts is None:
+    def reserve(self, settings: Settings) -> Hold | None:
+        """Announce the errand, so that one is known of which nobody came back. None where there is no campaign."""
+        desk = self.desk
+        if desk.purse is None:
+            return None
+        name = one_line((settings.agent or Path(settings.command[0])).name, 100)
+        return desk.purse.reserve(new_id(), desk.talk, desk.role, name, desk.experiment, 0, errand=True)
+
+    def book(
+        self, hold: Hold | None, status: str, exchange: dict[str, Any], seconds: float, secrets: Sequence[str]
+    ) -> None:
+        """Write down what it was asked, what it said and how it ended."""
+        if self.desk.purse is None or hold is None:
             return
-        about = "plan" if self.desk.experiment is None else str(self.desk.experiment)
-        exchange = {
-            "request": errand.model_dump(mode="json", exclude={"variables"}),
-            "reply": {"files": returned.files, "log": returned.log},
-            **({} if complaint is None else {"error": complaint}),
-        }
-        transcript.write(self.desk.transcripts, f"{self.desk.role}-{about}-{self.desk.talk}", exchange, secrets)
+        sha256 = ""
+        if self.desk.transcripts is not None:
+            sha256 = transcript.write(self.desk.transcripts, hold.call, exchange, secrets)
+        self.desk.purse.book(hold, hold.ended(status, 0, seconds=round(seconds, 3), sha256=sha256))
 
     def folder(self, settings: Settings) -> Path | None:
         """What is mounted as /agent. Raises BadInput for one that is not a folder of the lab, or hidden in it: our own are."""
@@ -198,3 +223,46 @@ def read(adapter: TypeAdapter[T], name: str, text: str) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise Failed(one_line(f"{name}: {key}: {first['msg']}", 300)) from None
+
+
+# ---- its transcript --------------------------------------------------------------------------------------------------
+
+
+def request_of(settings: Settings, prompt: Prompt, files: Mapping[str, str]) -> dict[str, Any]:
+    """What an agent is told, in the words of the Messages API. Of its environment the names."""
+    given = {"command": settings.command, "network": settings.network, "environment": settings.environment}
+    system = [block(prompt.stable)] if prompt.stable else []
+    task = [block(prompt.task), *(block(text, f"/task/{name}") for name, text in files.items())]
+    return {**given, "system": system, "messages": [{"role": "user", "content": task}]}
+
+
+def reply_of(returned: Returned) -> dict[str, Any]:
+    """What it left, and the end of its output."""
+    left = [block(text, f"/answer/{name}") for name, text in returned.files.items()]
+    return {"content": [*left, *([block(returned.log, "the end of its output")] if returned.log else [])]}
+
+
+def block(text: str, title: str = "") -> dict[str, Any]:
+    return {"type": "text", "text": f"{title}:\n{text}" if title else text}
+
+
+def ended(returned: Returned, errand: Errand) -> Ended:
+    """What became of it, as far as that can be said without reading the answer."""
+    if returned.failure is not None:
+        return Ended(returned.failure.kind.value, returned.failure.message)
+    if any(value in text for value in values_in(errand.variables) for text in returned.files.values()):
+        return Ended("secret", "its answer holds a value of its environment")
+    if not returned.files:
+        return Ended("no_answer", f"it left no {' and no '.join(errand.answers)} in /answer")
+    return Ended("ok", None)
+
+
+def values_in(variables: Mapping[str, str]) -> list[str]:
+    """What nobody else may read."""
+    return [value for value in variables.values() if len(value) >= SECRET_CHARACTERS]
+
+
+def secrets_in(variables: Mapping[str, str]) -> list[str]:
+    """What is blotted out: these, and each line of them, since the end of an output may begin within one. The longest first."""
+    lines = {line for value in values_in(variables) for line in (value, *value.splitlines())}
+    return sorted((line for line in lines if len(line) >= SECRET_CHARACTERS), key=lambda line: (-len(line), line))

@@ -62,7 +62,8 @@ def list_experiments(
 def show(
     experiment: Annotated[int, typer.Argument(help="Id of the experiment.", metavar="ID")],
     transcript: Annotated[
-        bool, typer.Option("--transcript", help="What language models were told about it, and what they said.")
+        bool,
+        typer.Option("--transcript", help="What language models and agents were told about it, and what they said."),
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Of the transcript: long texts whole.")] = False,
     campaign: CampaignOption = None,
@@ -94,7 +95,7 @@ def show_transcript(exchanges: list[Exchange], experiment: int, full: bool, as_j
     if as_json:
         print(json.dumps([exchange.plain() for exchange in exchanges], indent=2))
     elif not exchanges:
-        out.print(Text(f"#{experiment}: no language model was asked about it"), soft_wrap=True)
+        out.print(Text(f"#{experiment}: no language model and no agent was asked about it"), soft_wrap=True)
     for line in () if as_json else lines_of(exchanges, None if full else TEXT_LIMIT_CHARACTERS):
         out.print(Text(line), soft_wrap=True)
 
@@ -114,7 +115,8 @@ def cost(
         print(json.dumps(found.plain(cap), indent=2))
         return
     if not found.total.calls and not found.held_usd:
-        out.print(Text(f"campaign {found.campaign}: no language model was asked, 0 dollars"), soft_wrap=True)
+        nobody = f"campaign {found.campaign}: no language model and no agent was asked, 0 dollars"
+        out.print(Text(nobody), soft_wrap=True)
         return
     out.print(tabulate_cost(found))
     if found.dearest:

@@ -74,9 +74,28 @@ def test_a_missing_and_an_altered_file_are_named_and_the_rest_is_told(night: Pla
     assert "[assistant calls lesson]" in text
 
 
+def test_an_answer_and_what_is_said_against_it_are_both_told_and_of_a_cancelled_call_what_it_asked(
+    night: Played, tmp_path: Path
+) -> None:
+    asked = {"system": [], "messages": [{"role": "user", "content": [{"type": "text", "text": "Drop it."}]}]}
+    reply = {"content": [{"type": "text", "text": "/answer/train.py:\n\x1b[31m"}]}
+    said: list[dict[str, Any]] = [
+        {"request": asked, "reply": reply, "error": "too\nlate"},
+        {"request": asked},
+    ]
+    kept = [transcript.write(tmp_path, str(at), exchange) for at, exchange in enumerate(said)]
+    first = night.calls[1].model_copy(update={"errand": True, "status": "timeout", "model": "my-agent"})
+    errands = [first.model_copy(update={"id": str(at), "talk": str(at), "sha256": sha}) for at, sha in enumerate(kept)]
+    row = night.ledger.experiment(night.experiment)
+    lines = list(lines_of(exchanges_of(row, errands, tmp_path)))
+    assert lines[1:4] == ["[user] Drop it.", "[assistant] /answer/train.py:\n [31m", "! too late"]
+    assert "· my-agent ·" in lines[0] and lines[0].endswith("· at its own expense · timeout ────")
+    assert lines[5:] == ["[user] Drop it."]
+
+
 def test_an_experiment_without_a_call_says_so(night: Played) -> None:
     shown = run(night.lab.root, "ledger", "show", "1", "--transcript")
-    assert shown.returncode == 0 and "#1: no language model was asked about it" in shown.stdout
+    assert shown.returncode == 0 and "#1: no language model and no agent was asked about it" in shown.stdout
     refused = run(night.lab.root, "ledger", "show", "1", "--full")
     assert refused.returncode == 2 and "--transcript" in refused.stderr
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ledger.purse import Limits, Purse
+from ledger.purse import Limits, Purse, total
 from orgs.cost import find_cap, read_cost, summarise_cost
 from orgs.lab import Lab
 from orgs.report import explain_money
 from orgs.report_minds import explain_cost
-from orgs.status import read_status
+from orgs.status import read_status, spend_money
 from records import Call, State, Usage
 from tests.orgs.lab import run
 from tests.orgs.minds_lab import Played
@@ -52,6 +52,27 @@ def test_sums_shares_and_averages_are_those_of_the_calls() -> None:
 def test_a_proposals_share_of_its_conversation_is_its_own_and_the_dearest_comes_first() -> None:
     cost = summarise_cost("night", ROWS, CALLS, 0)
     assert [(one.id, one.usd) for one in cost.dearest] == [(1, 2.25), (2, 1.5), (3, 0.25)]
+
+
+def test_errands_are_counted_and_said_to_bear_their_costs_themselves() -> None:
+    errand = call("e", 0, 1, model="my-agent", status="timeout").model_copy(update={"errand": True})
+    cost = summarise_cost("night", ROWS, [*CALLS, errand], 0)
+    assert (cost.total.dollars, cost.total.calls, cost.total.failed, cost.total.errands) == (4.0, 5, 3, 1)
+    assert [(one.model, one.total.errands) for one in cost.by_role] == [("large", 0), ("small", 0), ("my-agent", 1)]
+    own = "not in here: 1 errand of agents on the command line, which bear their costs themselves"
+    assert own in explain_cost(cost, None)
+    assert cost.plain(None)["errands"] == 1 and cost.failures["timeout"] == 1
+    said = explained([*CALLS, errand])
+    assert said.startswith("4.00 dollars; 5 calls, 3 of them failed, 1 errand of agents at their own expense, ")
+    assert (
+        explained([errand] * 2) == "0.00 dollars; 2 calls, 2 of them failed, 2 errands of agents at their own expense"
+    )
+
+
+def explained(booked: list[Call]) -> str:
+    money = spend_money(total(booked), 0)
+    assert money is not None
+    return str(explain_money(money))
 
 
 def test_without_an_end_there_is_no_average() -> None:

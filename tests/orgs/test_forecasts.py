@@ -52,10 +52,16 @@ def test_planners_are_told_apart_by_mind_and_by_the_model_of_their_conversation(
         idea(3, State.DISCARDED, 0.5, 0.0, 2.7, author="planner/sampler"),
         idea(4, State.CRASHED, 0.5, 0.0, author="planner/sampler"),
         idea(5, State.DISCARDED, 0.9, 0.0, 2.7, author="upkeep", lane="combine"),
+        idea(6, State.DISCARDED, 0.9, 0.0, 2.7, author="planner/command", talk="c"),
     ]
-    calls = [call("a", "planner", "large"), call("b", "planner", "small")]
+    calls = [call("a", "planner", "large"), call("b", "planner", "small"), call("c", "planner", "my-agent")]
     found = {one.who: one.score for one in records_of(rows, calls)}
-    assert set(found) == {Who("planner", "anthropic", "large"), Who("planner", "anthropic", "small"), Who("planner", "sampler", "")}  # fmt: skip
+    assert set(found) == {
+        Who("planner", "anthropic", "large"),
+        Who("planner", "anthropic", "small"),
+        Who("planner", "command", "my-agent"),
+        Who("planner", "sampler", ""),
+    }
     assert found[Who("planner", "anthropic", "large")].brier == pytest.approx(0.16)
     assert found[Who("planner", "anthropic", "large")].delta_bpb == pytest.approx(-0.1)
     sampler = found[Who("planner", "sampler", "")]

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from records import Errand, HostFault, Returned
+from records import Errand, Failure, FailureKind, HostFault, Returned
 from sandbox.doors import CONNECTIONS, doors_to, is_behind, open_doors
 from sandbox.engines import Engine, pick_engine
 from sandbox.engines.cgroup import groups_named
@@ -81,7 +81,7 @@ def test_it_reads_its_task_and_its_folder_and_leaves_an_answer(engine: Engine, s
     (tmp_path / "agent.sh").write_text('cat /task/task.md > /answer/train.py; echo "$WORD" >> /answer/train.py; pwd\n')
     tmp_path.chmod(0o755)
     returned = send(engine, state_dir, "sh", "/agent/agent.sh", agent=tmp_path, WORD="please")
-    assert returned == Returned(files={"train.py": "Make it better.\nplease\n"}, complaint=None, log="/tmp/work\n")
+    assert returned == Returned(files={"train.py": "Make it better.\nplease\n"}, failure=None, log="/tmp/work\n")
     assert traces(engine, state_dir) == []
 
 
@@ -222,7 +222,7 @@ def test_it_sees_no_credentials(runc: Engine, state_dir: Path, tmp_path: Path, m
     outside = subprocess.run([sys.executable, *look], capture_output=True, text=True, check=True).stdout
     assert outside.count("sesame") >= 2 and "runs" in outside, "the same look finds them on the host"
     inside = send(runc, state_dir, "python", *look)
-    assert inside.complaint is None and "'HOME': '/tmp'" in inside.log
+    assert inside.failure is None and "'HOME': '/tmp'" in inside.log
     assert "sesame" not in inside.log and "runs" not in inside.log
 
 
@@ -245,8 +245,8 @@ TRAPS = {
 @pytest.mark.parametrize(("script", "why"), TRAPS.items(), ids=TRAPS)
 def test_a_trap_in_place_of_an_answer_is_refused(runc: Engine, state_dir: Path, script: str, why: str) -> None:
     returned = send(runc, state_dir, "sh", "-c", script)
-    assert returned.files == {} and returned.complaint is not None
-    assert why in returned.complaint and "\n" not in returned.complaint
+    assert returned.files == {} and returned.failure is not None
+    assert why in returned.failure.message and "\n" not in returned.failure.message
     assert traces(runc, state_dir) == []
 
 
@@ -279,14 +279,15 @@ time.sleep(600)
 
 def test_one_that_ignores_its_time_is_ended_with_all_that_it_started(runc: Engine, state_dir: Path) -> None:
     returned = send(runc, state_dir, "python", "-c", STUBBORN, timeout_s=4.0)
-    assert returned.complaint == "took longer than 4 s" and returned.log == "begun\n"
+    assert returned.failure == Failure(kind=FailureKind.TIMEOUT, message="took longer than 4 s")
+    assert returned.log == "begun\n"
     assert traces(runc, state_dir) == []
 
 
 def test_what_it_started_ends_with_it(runc: Engine, state_dir: Path) -> None:
     script = "(while :; do echo later > /answer/train.py; done) & echo now > /answer/patch.diff"
     returned = send(runc, state_dir, "sh", "-c", script)
-    assert returned.complaint is None and returned.files["patch.diff"] == "now\n"
+    assert returned.failure is None and returned.files["patch.diff"] == "now\n"
     assert traces(runc, state_dir) == []
 
 
