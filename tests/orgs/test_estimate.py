@@ -121,6 +121,20 @@ def test_without_an_engine_a_git_repository_and_a_key_the_price_is_told_all_the_
     assert not (lab / ".autoresearch" / "redis").exists(), "nothing was started"
 
 
+@pytest.mark.parametrize("preset", ["trio", "solo", "hybrid"])
+def test_of_each_preset_with_a_language_model_only_the_key_is_missing(lab: Path, preset: str) -> None:
+    arguments = ("launch", f"orgs/{preset}.toml", "--dry-run", "--json")
+    found = json.loads(run(lab, *arguments, ANTHROPIC_API_KEY="").stdout)
+    lines = {line["subject"]: line for line in found["checks"]}
+    assert [lines[role]["level"] for role in ("planner", "coder")] == ["yellow"] * 2
+    assert all("no API key" in lines[role]["says"] for role in ("planner", "coder"))
+    assert lines["reviewer"]["level"] == ("green" if preset == "solo" else "yellow")
+    assert lines["train.py"]["level"] == "green" and lines["dataset"]["level"] == "yellow"
+    cost = found["cost"]
+    can_afford = 0 < cost["night_usd"] <= cost["caps"]["campaign_usd"]
+    assert can_afford or preset == "hybrid", "whose sampler goes on when the money is spent"
+
+
 def test_a_wrong_role_is_refused_and_has_no_price(lab: Path) -> None:
     (lab / "roles" / "coder.md").write_text("---\nmind: oracle\n---\n")
     ended = run(lab, "launch", "orgs/demo.toml", "--dry-run", DOCKER_HOST="unix:///nowhere/docker.sock")
