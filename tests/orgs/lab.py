@@ -106,3 +106,16 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 300)
 def kill_group(process: subprocess.Popen[Any]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def play(lab: Path, org: str) -> str:
+    """Launch an org until it ends by itself; everything that it printed. A busy machine takes its time."""
+    process = start(lab, "launch", org)
+    try:
+        code = process.wait(timeout=800)
+    finally:
+        if process.poll() is None:
+            kill_group(process)
+    said = (lab / "launch.log").read_text()
+    assert code == 0, said
+    return said

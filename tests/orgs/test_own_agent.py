@@ -10,11 +10,13 @@ from ledger import Ledger
 from ledger.purse import calls, holds, spending
 from ledger.server import open_redis
 from records import Experiment, State
-from tests.orgs.lab import ROOT, run
+from tests.orgs.lab import ROOT, play, run
 
 pytestmark = pytest.mark.timeout(900)
 
 SECRET = "sesame-open-yourself"
+WORDS = "You make one hypothesis real in `/task/train.py`"
+"""Of its role file."""
 OLD, NEW = "F.relu(self.up(x)).square()", "F.gelu(self.up(x))"
 IDEAS = [
     {"title": "think", "change": "Think of something."},
@@ -44,10 +46,12 @@ def prepare(lab: Path) -> None:
     org.write_text(org.read_text().replace("experiments = 2", "experiments = 1") + ROLES)
 
 
-def test_an_agent_codes_what_is_measured_and_its_conversations_are_shown(lab: Path) -> None:
+def test_an_agent_codes_what_is_measured_and_its_conversations_are_shown(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare(lab)
-    ran = run(lab, "launch", "orgs/tiny.toml", AGENT_KEY=SECRET)
-    assert ran.returncode == 0 and "1 experiment judged" in ran.stdout, ran.stdout + ran.stderr
+    monkeypatch.setenv("AGENT_KEY", SECRET)
+    assert "1 experiment judged" in play(lab, "orgs/tiny.toml")
     with open_redis(lab / ".autoresearch") as server:
         (name,) = Ledger.campaigns(server.client)
         ledger = Ledger(server.client, name)
@@ -66,9 +70,6 @@ def test_an_agent_codes_what_is_measured_and_its_conversations_are_shown(lab: Pa
     nobody_kept(lab, SECRET)
     verified = run(lab, "ledger", "verify")
     assert verified.returncode == 0, verified.stdout
-
-
-WORDS = "You make one hypothesis real in `/task/train.py`"
 
 
 def the_errands_are_in_the_ledger(ledger: Ledger, thought: Experiment, coded: Experiment) -> None:
