@@ -84,12 +84,26 @@ def run(lab: Path, *arguments: str, **variables: str) -> subprocess.CompletedPro
     )
 
 
-def start(lab: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(lab: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start the command line in a lab, in a process group of its own, its output in `launch.log`."""
-    log = (lab / "launch.log").open("a")
+    log, env = (lab / "launch.log").open("a"), environment() | variables
     return subprocess.Popen(
-        command(*arguments), cwd=lab, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True
+        command(*arguments), cwd=lab, env=env, stdout=log, stderr=log, text=True, start_new_session=True
     )
+
+
+def play(lab: Path, org: str, **variables: str) -> str:
+    """Launch an org until it ends by itself; everything that it printed. A busy machine takes its time, and one that hangs leaves
+    nothing behind."""
+    process = start(lab, "launch", org, **variables)
+    try:
+        code = process.wait(timeout=800)
+    finally:
+        if process.poll() is None:
+            kill_group(process)
+    said = (lab / "launch.log").read_text()
+    assert code == 0, said
+    return said
 
 
 def environment() -> dict[str, str]:
@@ -106,16 +120,3 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 300)
 def kill_group(process: subprocess.Popen[Any]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def play(lab: Path, org: str) -> str:
-    """Launch an org until it ends by itself; everything that it printed. A busy machine takes its time."""
-    process = start(lab, "launch", org)
-    try:
-        code = process.wait(timeout=800)
-    finally:
-        if process.poll() is None:
-            kill_group(process)
-    said = (lab / "launch.log").read_text()
-    assert code == 0, said
-    return said

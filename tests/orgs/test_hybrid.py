@@ -55,13 +55,10 @@ def roles_of(preset: str, url: str) -> str:
     return changed
 
 
-def test_both_arms_propose_and_the_sampler_goes_on_when_the_money_is_spent(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+def test_both_arms_propose_and_the_sampler_goes_on_when_the_money_is_spent(lab: Path) -> None:
     with MessagesServer(competent) as api:
         (lab / "orgs" / "hybrid.toml").write_text(ORG.format(roles=roles_of("hybrid", api.url), dollars=DOLLARS))
-        said = play(lab, "orgs/hybrid.toml")
+        said = play(lab, "orgs/hybrid.toml", ANTHROPIC_API_KEY=KEY)
         assert api.errors == []
     assert "3 experiments judged" in said
     assert "waits until this is mended" not in said, "nobody waits for money"

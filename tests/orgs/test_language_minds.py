@@ -16,7 +16,7 @@ from records import Experiment, State
 from tests.minds.faults import OVERLOADED, Fault
 from tests.minds.policy import competent
 from tests.minds.server import KEY, MessagesServer
-from tests.orgs.lab import run
+from tests.orgs.lab import play, run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -61,9 +61,7 @@ leave_one_out = false
 def launch(lab: Path, url: str, experiments: int = 4, dollars: float = 20.0) -> str:
     """Everything that the launch printed."""
     (lab / "orgs" / "minds.toml").write_text(ORG.format(url=url, experiments=experiments, dollars=dollars))
-    ran = run(lab, "launch", "orgs/minds.toml", ANTHROPIC_API_KEY=KEY)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr
+    return play(lab, "orgs/minds.toml", ANTHROPIC_API_KEY=KEY)
 
 
 def inside(lab: Path, look: Callable[[Ledger], None]) -> None:

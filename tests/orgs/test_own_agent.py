@@ -46,12 +46,9 @@ def prepare(lab: Path) -> None:
     org.write_text(org.read_text().replace("experiments = 2", "experiments = 1") + ROLES)
 
 
-def test_an_agent_codes_what_is_measured_and_its_conversations_are_shown(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agent_codes_what_is_measured_and_its_conversations_are_shown(lab: Path) -> None:
     prepare(lab)
-    monkeypatch.setenv("AGENT_KEY", SECRET)
-    assert "1 experiment judged" in play(lab, "orgs/tiny.toml")
+    assert "1 experiment judged" in play(lab, "orgs/tiny.toml", AGENT_KEY=SECRET)
     with open_redis(lab / ".autoresearch") as server:
         (name,) = Ledger.campaigns(server.client)
         ledger = Ledger(server.client, name)
