@@ -91,7 +91,6 @@ def check_role_files(
     for one in () if as_json else found:
         mark, style = {"ok": ("✓", "green"), "no key": ("!", "yellow"), "wrong": ("✗", "red")}[one.outcome]
         where = " ".join(part for part in (one.org, one.role, one.file) if part)
-        told = f"no key: {one.says}" if one.outcome == "no key" else one.says
-        out.print(Text(f"{mark} ", style=style) + Text(one_line(f"{where}: {told}", 1000)), soft_wrap=True)
+        out.print(Text(f"{mark} ", style=style) + Text(one_line(f"{where}: {one.says}", 1000)), soft_wrap=True)
     if any(one.outcome == "wrong" for one in found):
         raise typer.Exit(BadInput.exit_code)

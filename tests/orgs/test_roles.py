@@ -153,9 +153,7 @@ def test_every_role_has_a_line_and_a_missing_key_is_nothing_wrong_with_it(lab: P
     lines = ended.stdout.splitlines()
     assert ended.returncode == 0 and len(lines) == 6
     assert lines[0] == "✓ planner roles/planner.md: sampler"
-    assert lines[3].startswith(
-        "! orgs/test.toml planner roles/planner.md: no key: anthropic, claude-opus-5-5; no API key"
-    )
+    assert lines[3].startswith("! orgs/test.toml planner roles/planner.md: anthropic, claude-opus-5-5; no API key: ")
 
 
 def test_with_a_key_all_is_well(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
