@@ -415,7 +415,7 @@ class DockerContainer:
 
     def ending(self) -> Ending:
         state = self._state()
-        return Ending(int(state["ExitCode"]), bool(state["OOMKilled"]), self._peak_bytes, self.log.text())
+        return Ending(int(state["ExitCode"]), bool(state["OOMKilled"]), self._peak_bytes, self.log.end())
 
     def remove(self) -> None:
         try:

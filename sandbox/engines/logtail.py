@@ -1,10 +1,11 @@
 """The end of what a container prints, and no more: whoever prints faster than the bound waits, and not the host."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 KEPT_BYTES = 64 * 1024
+END_S = 5.0
+"""For what an engine still passes on when its container has ended; on a busy machine it is late."""
 
 
 class LogTail:
@@ -22,6 +23,7 @@ class LogTail:
         self._close = close
         self._tail = bytearray()
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._drain, name="log-tail", daemon=True)
         self._thread.start()
 
@@ -31,17 +33,23 @@ class LogTail:
                 with self._lock:
                     self._tail += chunk
                     del self._tail[:-KEPT_BYTES]
-                time.sleep(len(chunk) / self._bytes_s)
+                self._ended.wait(len(chunk) / self._bytes_s)
         except OSError:  # the engine hung up; how the container ended is told elsewhere
             pass
 
-    def text(self, patience_s: float = 0.2) -> str:
-        """What is kept; complete once the container has ended."""
-        self._thread.join(patience_s)
+    def text(self) -> str:
+        """What is kept so far."""
         with self._lock:
             return self._tail.decode(errors="replace")
 
+    def end(self) -> str:
+        """What is kept of a container that has ended: nobody is left who could print, so what is still in the pipe is read at once."""
+        self._ended.set()
+        self._thread.join(END_S)
+        return self.text()
+
     def close(self) -> None:
-        self._thread.join(5.0)
+        self._ended.set()
+        self._thread.join(END_S)
         if not self._thread.is_alive():
             self._close()

@@ -143,7 +143,7 @@ class RuncContainer:
     def _complaint(self) -> str:
         with suppress(OSError, ValueError, IndexError, KeyError):
             return str(json.loads(self.runc_log.read_text().splitlines()[-1])["msg"])
-        return self.log.text() or "no reason given"
+        return self.log.end() or "no reason given"
 
     def pid(self) -> int | None:
         with suppress(OSError, ValueError):
@@ -166,7 +166,7 @@ class RuncContainer:
             code if code >= 0 else 128 - code,
             cgroup.oom_kills([g for g in groups if _counts_memory(g)]) > 0,
             cgroup.peak_memory_bytes([g for g in groups if _counts_memory(g)]),
-            self.log.text(),
+            self.log.end(),
         )
 
     def remove(self) -> None:

@@ -161,7 +161,7 @@ def test_what_a_dead_host_left_is_found_and_removed_on_demand_and_nothing_else(
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from sandbox.device import find_device
 from sandbox.engines import pick_engine
@@ -176,8 +176,8 @@ with run_directory(state, "abandoned") as folder, reserved_uid() as uid:
     profile = LaunchProfile(lab_id(state), "abandoned", "train", uid, program, (), find_device("cpu"), Limits.of(memory_gb=0.5))
     with with_outbox(engine, profile, folder) as (profile, _):
         container = engine.start(profile)
-        while "here" not in container.log.text(0.1):
-            pass
+        while "here" not in container.log.text():
+            time.sleep(0.1)
         print(profile.name, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """
