@@ -4,6 +4,7 @@ One launch under all controls runs every probe (inside/probes.py): none may see 
 once more for each control, with that control alone taken away: now its probe must see what it looks for, or it proves nothing.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +25,8 @@ BATCHES: list[list[Control]] = [[control for control in Control if control != Co
 """Positive controls that may go on at the same time: the one that asks for every CPU needs the machine for itself."""
 ATTEMPTS = 10
 """Of a positive control, at most: on a busy machine a probe may not get the CPU that nothing withholds any more."""
+LONGEST_PAUSE_S = 5.0
+"""Between two of these attempts, each a second longer than the one before: what takes the CPU may be over by then."""
 
 
 class Check(NamedTuple):
@@ -106,6 +109,8 @@ def without(bench: Bench, control: Control) -> Finding:
     """What the probe of a control sees when this control alone is gone."""
     name, finding = control.name.lower(), Finding(seen=None, error="not tried")
     for attempt in range(ATTEMPTS):
+        if control == Control.CPU:
+            time.sleep(min(attempt, LONGEST_PAUSE_S))
         try:
             finding = bench.launch(f"without_{name}{attempt}", [name], without=[control], may_die=control in DEADLY)[
                 name
