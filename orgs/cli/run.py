@@ -38,12 +38,15 @@ from sandbox.sweep import sweep
 
 app = typer.Typer()
 
+ProfileOption = Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")]
+DatasetOption = Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")]
+
 
 @app.command(epilog="Example: autoresearch-org run train.py --profile cpu --budget-s 10 --json")
 def run(
     source: Annotated[Path, typer.Argument(help="The train.py to measure.")] = Path("train.py"),
-    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
-    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    profile: ProfileOption = "cpu",
+    dataset: DatasetOption = None,
     budget_s: Annotated[
         float | None, typer.Option(help="Seconds of training.", show_default="the dataset's", min=0.1)
     ] = None,
@@ -67,7 +70,7 @@ def run(
     """Measure one train.py in the sandbox, with no org at all."""
     lab = Lab.open(lab_root)
     text = read_source(source)
-    data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
+    data = dataset_of(lab, dataset, profile)
     target = find_device(device)
     chosen = checked_engine(lab, engine, target, image=image, runtime=runtime, strict=strict)
     with cancelled_by_signals() as cancel, err.status("starting") as status:
@@ -109,8 +112,8 @@ def run(
 @app.command(epilog="Example: autoresearch-org audit train.py")
 def audit(
     source: Annotated[Path, typer.Argument(help="The train.py to look at.")] = Path("train.py"),
-    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
-    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    profile: ProfileOption = "cpu",
+    dataset: DatasetOption = None,
     rows: Annotated[int, typer.Option(help="Rows of training text to ask about.", min=1)] = 64,
     cuts: Annotated[int, typer.Option(help="Positions to ask again without the text after them.", min=2)] = 256,
     engine: EngineOption = "auto",
@@ -123,7 +126,7 @@ def audit(
     """Would this train.py pass the audit? With random weights and training text, before a GPU is spent on it."""
     lab = Lab.open(lab_root)
     text = read_source(source)
-    data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
+    data = dataset_of(lab, dataset, profile)
     target = find_device(device)
     chosen = checked_engine(lab, engine, target, image=image, runtime=runtime, strict=False)
     with cancelled_by_signals() as cancel, err.status("asking the model"):
@@ -147,8 +150,8 @@ def preflight(
     org: Annotated[
         Path | None, typer.Option(help="Org file: its dataset and its sandbox, instead of the options below.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Profile of the dataset: cpu, small or h100.")] = "cpu",
-    dataset: Annotated[Path | None, typer.Option(help="Folder of a prepared dataset, instead of a profile.")] = None,
+    profile: ProfileOption = "cpu",
+    dataset: DatasetOption = None,
     engine: EngineOption = "auto",
     image: ImageOption = None,
     runtime: RuntimeOption = None,
@@ -162,7 +165,7 @@ def preflight(
         chosen = OrgFile.load(org, lab.root)
         data, settings = ensure_dataset(lab, chosen.data, err), chosen.sandbox
     else:
-        data = Dataset.open(dataset) if dataset else dataset_of_profile(lab, profile)
+        data = dataset_of(lab, dataset, profile)
         settings = sandbox_settings(engine=engine, image=image, runtime=runtime)
     with err.status("checking the sandbox"):
         attempt = Preflight.open(lab, data, settings)
@@ -188,8 +191,11 @@ def read_source(path: Path) -> str:
         raise BadInput(f"{path}: cannot be read: {error}") from None
 
 
-def dataset_of_profile(lab: Lab, profile: str) -> Dataset:
-    """The dataset that was prepared in this profile; where none was, the offline one, which is then made."""
+def dataset_of(lab: Lab, folder: Path | None, profile: str) -> Dataset:
+    """The dataset in a folder, if one is given, else that which was prepared in this profile; where none was, the offline one, which is
+    then made."""
+    if folder is not None:
+        return Dataset.open(folder)
     if profile not in ("cpu", "small", "h100"):
         raise BadInput(f"--profile {profile}: allowed are cpu, small, h100")
     try:

@@ -49,7 +49,6 @@ class LogTail:
         return self.text()
 
     def close(self) -> None:
-        self._ended.set()
-        self._thread.join(END_S)
+        self.end()
         if not self._thread.is_alive():
             self._close()

@@ -35,6 +35,23 @@ runs = 0
 """
 
 
+BRIEF = """[audit]
+lie_bpb = 0.1
+[sandbox]
+engine = "runc"
+device = "cpu"
+stolen_cpu = 1.0
+[merge]
+rule = "keep-if-lower"
+[headline]
+runs = 0
+[upkeep]
+combine = false
+leave_one_out = false
+"""
+"""The rest of an org file whose campaign is to be over soon, on a busy machine."""
+
+
 def make_lab(root: Path, *, engine: str = "runc", experiments: int = 2) -> Path:
     """Copy what a lab needs, commit it, and prepare a dataset of a few hundred rows."""
     for name in ("train.py", "prepare.py", "program.md"):

@@ -12,7 +12,7 @@ from orgs.forecasts import records_of
 from records import Experiment
 from tests.minds.policy import competent
 from tests.minds.server import KEY, MessagesServer
-from tests.orgs.lab import ROOT, play, run
+from tests.orgs.lab import BRIEF, ROOT, play, run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,20 +29,7 @@ train_s = 0.8
 experiments = 3
 [money]
 campaign_usd = {dollars}
-[audit]
-lie_bpb = 0.1
-[sandbox]
-engine = "runc"
-device = "cpu"
-stolen_cpu = 1.0
-[merge]
-rule = "keep-if-lower"
-[headline]
-runs = 0
-[upkeep]
-combine = false
-leave_one_out = false
-"""
+{brief}"""
 
 
 def roles_of(preset: str, url: str) -> str:
@@ -57,7 +44,9 @@ def roles_of(preset: str, url: str) -> str:
 
 def test_both_arms_propose_and_the_sampler_goes_on_when_the_money_is_spent(lab: Path) -> None:
     with MessagesServer(competent) as api:
-        (lab / "orgs" / "hybrid.toml").write_text(ORG.format(roles=roles_of("hybrid", api.url), dollars=DOLLARS))
+        (lab / "orgs" / "hybrid.toml").write_text(
+            ORG.format(roles=roles_of("hybrid", api.url), dollars=DOLLARS, brief=BRIEF)
+        )
         said = play(lab, "orgs/hybrid.toml", ANTHROPIC_API_KEY=KEY)
         assert api.errors == []
     assert "3 experiments judged" in said

@@ -16,7 +16,7 @@ from records import Experiment, State
 from tests.minds.faults import OVERLOADED, Fault
 from tests.minds.policy import competent
 from tests.minds.server import KEY, MessagesServer
-from tests.orgs.lab import play, run
+from tests.orgs.lab import BRIEF, play, run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -42,20 +42,7 @@ train_s = 0.8
 experiments = {{experiments}}
 [money]
 campaign_usd = {{dollars}}
-[audit]
-lie_bpb = 0.1
-[sandbox]
-engine = "runc"
-device = "cpu"
-stolen_cpu = 1.0
-[merge]
-rule = "keep-if-lower"
-[headline]
-runs = 0
-[upkeep]
-combine = false
-leave_one_out = false
-"""
+{BRIEF}"""
 
 
 def launch(lab: Path, url: str, experiments: int = 4, dollars: float = 20.0) -> str:
